@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -75,7 +76,7 @@ class Block:
         head = blocks[0]
         if len(blocks) == 1:
             return head
-        for left, right in zip(blocks, blocks[1:], strict=False):
+        for left, right in pairwise(blocks):
             if left.stop != right.first:
                 raise ValueError(f"blocks do not follow each other: {left!r}, {right!r}")
         arrays = {
