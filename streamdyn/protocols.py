@@ -48,6 +48,8 @@ class SourceInfo:
     duration_from_header_seconds: float | None = None
     num_items_from_header: int | None = None
     live: bool = False
+    note: str = ""
+    """What a user should know about this stream, such as unreliable times."""
 
 
 @runtime_checkable

@@ -38,6 +38,8 @@ class Receipt:
     """Times a decoder was set back to a keyframe it had passed."""
     num_fallbacks: int = 0
     """Times decoding had to start one keyframe earlier than the stream claimed (open GOP)."""
+    num_retimed: int = 0
+    """Items whose pts did not increase and was moved one tick after the one before."""
     num_seeks: int = 0
     """Times the container was positioned by seeking."""
     demux_ms: float = 0.0

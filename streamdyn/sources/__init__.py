@@ -1,1 +1,1 @@
-"""Sources."""
+"""What to read: files, URLs, audio, synthetic streams."""

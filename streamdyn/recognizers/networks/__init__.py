@@ -1,0 +1,1 @@
+"""Networks behind recognizers: these modules load torch when imported, recognizers do not."""

@@ -1,0 +1,121 @@
+"""Right the pts of containers that only know decode order (AVI; MP4 written without offsets).
+
+There the k-th picture shown has the k-th dts. H.264 and HEVC say the order in their slice headers
+(FFmpeg's `dts2pts` bitstream filter reads it); MPEG-4 part 2 in its picture types: a B-VOP is shown
+before the anchor (I- or P-VOP) that precedes it in decode order.
+
+```
+decode order   I0 P1 b2 b3 P4 b5 b6
+shown as        0  3  1  2  6  4  5
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+VOP_START = b"\x00\x00\x01\xb6"
+I_VOP, B_VOP = 0, 2
+PEEK_PACKETS = 48
+Order = Literal["container", "mpeg4", "dts2pts"]
+
+
+class Coded(NamedTuple):
+    """A packet and what is known of the picture in it."""
+
+    packet: Any
+    ticks: int | None
+    """Pts in ticks, `None` where the container has none."""
+    keyframe: bool
+    disposable: bool
+    shown: bool = True
+
+
+def choose_order(container: Any, stream_index: int) -> tuple[Order, str]:
+    """How to find the order of the pictures of a stream of a freshly opened container.
+
+    Reads the first packets; give it a container of its own.
+
+    Returns:
+        The order to pass to `coded_pictures`, and a note for the user or the empty string.
+    """
+    stream = container.streams[stream_index]
+    codec, is_avi = stream.codec_context.name, container.format.name == "avi"
+    if codec == "mpeg4" and is_avi:
+        return "mpeg4", ""
+    if codec not in ("h264", "hevc") or not stream.codec_context.reorder_depth:
+        return "container", ""
+    head = [p for p in islice(container.demux(stream), PEEK_PACKETS) if p.size]
+    if not is_avi and any(p.pts != p.dts for p in head):
+        return "container", ""
+    try:
+        for _ in _filtered(head, "dts2pts", stream):
+            continue
+    except av.error.FFmpegError as exc:
+        return "container", (
+            "the container gives pts in decode order and the slice headers cannot be read "
+            f"({exc.strerror}): times may be wrong by a few frames; re-encode to mend it"
+        )
+    return "dts2pts", ""
+
+
+def coded_pictures(packets: Iterator[Any], stream: Any, order: Order) -> Iterator[Coded]:
+    """The packets of a stream in decode order, with pts that give the order they are shown in.
+
+    Packets that hold no picture (empty chunks: "show the last one again") are left out.
+    """
+    packets = (p for p in packets if p.size)
+    if order == "mpeg4":
+        return _mpeg4(_filtered(packets, "mpeg4_unpack_bframes", stream))
+    if order == "dts2pts":
+        packets = _filtered(packets, "dts2pts", stream)
+    is_vp8 = stream.codec_context.name == "vp8"
+    return (_as_flagged(packet, is_vp8) for packet in packets)
+
+
+def _as_flagged(packet: Any, is_vp8: bool) -> Coded:
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    # Not shown: cut away by an edit list, or an alternate reference picture of VP8.
+    shown = not packet.is_discard and not (is_vp8 and not memoryview(packet)[0] >> 4 & 1)
+    return Coded(packet, ticks, packet.is_keyframe, packet.is_disposable, shown)
+
+
+def _filtered(packets: Iterable[Any], name: str, stream: Any) -> Iterator[Any]:
+    bitstream_filter = BitStreamFilterContext(name, stream)
+    for packet in packets:
+        yield from bitstream_filter.filter(packet)
+    yield from bitstream_filter.filter(None)
+
+
+def _mpeg4(packets: Iterator[Any]) -> Iterator[Coded]:
+    group: list[tuple[Any, int]] = []
+    num_anchors = 0
+    for packet in packets:
+        data = memoryview(packet).tobytes()
+        place = data.find(VOP_START)
+        if place < 0 or place + 4 >= len(data):
+            continue
+        vop_type = data[place + 4] >> 6
+        if vop_type != B_VOP:
+            yield from _shown_after_its_bs(group, num_anchors > 1)
+            group = []
+            num_anchors += 1
+        group.append((packet, vop_type))
+    yield from _shown_after_its_bs(group, num_anchors > 1)
+
+
+def _shown_after_its_bs(group: list[tuple[Any, int]], has_reference: bool) -> Iterator[Coded]:
+    """An anchor and the B-VOPs after it; B-VOPs before the second anchor are never shown."""
+    if not group:
+        return
+    dts = [packet.dts for packet, _ in group]
+    shown_bs = len(group) - 1 if has_reference else 0
+    for place, (packet, vop_type) in enumerate(group):
+        is_b = place > 0
+        ticks = dts[place - 1] if is_b else dts[shown_bs]
+        yield Coded(packet, ticks, vop_type == I_VOP, is_b, has_reference or not is_b)
