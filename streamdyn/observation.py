@@ -13,7 +13,7 @@ import numpy.typing as npt
 from streamdyn.items import Block
 from streamdyn.outcome import Outcome
 
-Grade = Literal["packet", "luma", "audio", "token"]
+Grade = Literal["packet", "luma", "thumbnail", "audio", "token"]
 
 
 class Status(IntEnum):

@@ -105,7 +105,9 @@ class Policy(Protocol[State]):
     name: str
     version: str
     previews: frozenset[Grade]
-    """Previews to have without asking; `packet` is free, others are paid for every item."""
+    """Previews to have of every item without asking; `packet` is free, others are paid for."""
+    glances: frozenset[Grade]
+    """Previews to have of the items that a plan glances at."""
     lookahead: int
     """Items to see at once; `WHOLE_STREAM` for a file from end to end."""
 

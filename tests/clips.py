@@ -25,7 +25,7 @@ MP4_TICKS = 512
 """Ticks of 1/12800 s a frame: what the mp4 muxer makes of 25 frames a second."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """A file that can be made, and what is in it."""
 

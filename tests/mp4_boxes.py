@@ -6,7 +6,11 @@ from pathlib import Path
 
 ONE, MINUS_ONE = 0x0001_0000, 0xFFFF_0000
 """1 and -1 in 16.16 fixed point."""
-MATRICES = {90: (0, ONE, MINUS_ONE, 0), 180: (MINUS_ONE, 0, 0, MINUS_ONE), 270: (0, MINUS_ONE, ONE, 0)}
+MATRICES = {
+    90: (0, ONE, MINUS_ONE, 0),
+    180: (MINUS_ONE, 0, 0, MINUS_ONE),
+    270: (0, MINUS_ONE, ONE, 0),
+}
 """Degrees clockwise → a, b, c, d of the display matrix."""
 
 

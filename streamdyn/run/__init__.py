@@ -1,1 +1,1 @@
-"""Run."""
+"""Runners: who drives sessions, and where."""

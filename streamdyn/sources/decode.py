@@ -15,13 +15,18 @@ fed            K P     P b                then drained, or fed on if that is che
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import av
 
 from streamdyn.receipt import Receipt
-from streamdyn.sources.demux import Demuxer, Gop
+from streamdyn.sources.demux import Demuxer, Gop, open_container
 
+MAX_REORDER = 16
+"""Pictures a codec may hold back (H.264 annex A.3.1, HEVC annex A.4.2: 16 at most)."""
+PROBE_PACKETS = 64
 Key = tuple[int, int]
 """GOP number and decode index."""
 
@@ -115,7 +120,7 @@ class GopDecoder:
 
     def _draining_is_cheaper(self, fed_on: int) -> bool:
         """Draining ends this pass over the GOP: going on later means starting at its keyframe."""
-        return self._next <= self._delay + 1 or fed_on > self._delay
+        return self._next <= self._delay + 1 or fed_on > MAX_REORDER
 
     def _take(self, gop: Gop, packet: Any, missing: set[int]) -> Iterator[tuple[int, Any]]:
         try:
@@ -155,3 +160,22 @@ class GopDecoder:
         """Forget pictures of earlier GOPs."""
         for key in [k for k in self._frames if k < before]:
             self._cached_bytes -= self._frames.pop(key)[1]
+
+
+def quarter_turns(frame: Any) -> int:
+    """Counter-clockwise quarter turns, 0 to 3, that bring a picture upright."""
+    return round(frame.rotation / 90) % 4
+
+
+def probe_quarter_turns(path: str, stream_index: int) -> int:
+    """The same of a whole stream; only a decoded picture tells, so one is decoded (1 to 50 ms).
+
+    0 where none of the first packets can be decoded.
+    """
+    with open_container(path) as probe:
+        stream = probe.streams[stream_index]
+        for packet in islice(probe.demux(stream), PROBE_PACKETS):
+            with suppress(av.error.FFmpegError):
+                for frame in packet.decode():
+                    return quarter_turns(frame)
+    return 0

@@ -20,7 +20,7 @@ from streamdyn.previews.luma import LUMA_SPEC
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
-from streamdyn.sources.decode import GopDecoder
+from streamdyn.sources.decode import GopDecoder, probe_quarter_turns, quarter_turns
 from streamdyn.sources.demux import Demuxer
 
 OnCorrupt = Literal["raise", "skip"]
@@ -166,7 +166,7 @@ class VideoAvCursor:
             return self._reformat(frame, spec)
 
     def _reformat(self, frame: Any, spec: FrameSpec) -> Array:
-        turns = round(frame.rotation / 90) % 4
+        turns = quarter_turns(frame)
         width, height = (spec.height, spec.width) if turns % 2 else (spec.width, spec.height)
         picture = self._reformatter.reformat(
             frame, width, height, spec.pixel_format, interpolation="BILINEAR"
@@ -197,13 +197,15 @@ def source_info(demuxer: Demuxer) -> SourceInfo:
         seconds = float(stream.duration * demuxer.time_base)
     elif container.duration is not None:
         seconds = container.duration / 1_000_000
+    size = context.width, context.height
+    width, height = size[::-1] if probe_quarter_turns(demuxer.path, stream.index) % 2 else size
     return SourceInfo(
         stream=demuxer.stream_id,
         kind="frame",
         codec=context.name,
         time_base=demuxer.time_base,
-        width=context.width,
-        height=context.height,
+        width=width,
+        height=height,
         rate_from_header=stream.average_rate,
         duration_from_header_seconds=seconds,
         num_items_from_header=stream.frames or None,

@@ -101,14 +101,10 @@ def _block(
         raise ValueError(f"{prefix}: kernel {kernel} expected, got {depthwise.shape = }")
     groups = len(depthwise)
     convs.append(
-        _folded(
-            weights, f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride=stride, groups=groups
-        )
+        _folded(weights, f"{prefix}_depthwise_conv", f"{prefix}_bn1", stride=stride, groups=groups)
     )
     convs.append(
-        _folded(
-            weights, f"{prefix}_project_conv", f"{prefix}_bn2", clipped=False, closes=shortcut
-        )
+        _folded(weights, f"{prefix}_project_conv", f"{prefix}_bn2", clipped=False, closes=shortcut)
     )
     return convs
 

@@ -1,52 +1,18 @@
-"""EfficientNet-Lite0 written as an ONNX file: once, into a cache folder.
+"""EfficientNet-Lite0 as an ONNX graph.
 
-The graph is written node by node from the same folded layers that torch runs: torch's tracing
+It is written node by node from the same folded layers that torch runs: torch's tracing
 exporter is deprecated, and its successor needs two more packages.
 """
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from streamdyn.errors import RecognizerError
-from streamdyn.recognizers.networks.lite0 import MEAN, SCALE, Conv, Layers, fold, read_weights
-
-GRAPH_VERSION = 1
-"""Part of the file name: raise it when the graph changes."""
-
-
-def cached_file(weights: Path, folder: Path) -> Path:
-    """The ONNX file of these weights in `folder`, written first if it is not there.
-
-    Two processes may do so at once: each writes a file of its own and renames it.
-
-    Raises:
-        RecognizerError: The folder cannot be written to.
-    """
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
-    target = folder / f"lite0-{digest}-v{GRAPH_VERSION}.onnx"
-    if target.exists():
-        return target
-    content = graph(fold(read_weights(weights))).SerializeToString()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as own:
-            part = Path(own) / target.name
-            part.write_bytes(content)
-            part.replace(target)
-    except OSError as exc:
-        raise RecognizerError(
-            f"cannot write the network of recognizer lite0 to {target}: {exc}; free some space or "
-            "set XDG_CACHE_HOME to a folder that can be written to"
-        ) from exc
-    return target
+from streamdyn.recognizers.networks.lite0 import MEAN, SCALE, Conv, Layers
 
 
 def graph(layers: Layers) -> onnx.ModelProto:
@@ -127,6 +93,4 @@ class _Writer:
             self.weights,
         )
         # Versions that every onnxruntime from 1.15 reads.
-        return helper.make_model(
-            body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
-        )
+        return helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -1,0 +1,153 @@
+"""Look at both ends, and between them only where what was said there leaves doubt.
+
+No preview is needed: what the recognizer said at the two ends of an interval is worth more. The
+doubt about an interval is its length times how weakly each end's best label stands in the other's
+list, so it grows with the number of items at stake; the middle of an interval is looked at while
+its doubt exceeds `max_doubt`.
+
+```
+items      0 . . . . . . . . . . 11        ends agree surely: nothing between is looked at
+           cat                  cat
+items      0 . . 3 . 5 . . . . . 11        ends disagree: the middle, then the half that disagrees
+           cat   cat dog         dog
+```
+
+Decoded items and keyframes near the wanted place are preferred, so a quiet GOP is never decoded.
+Reads `lookahead` items at once: a file at leisure, a live stream at that much latency.
+
+The idea is binary search for change points; looking again only where sampled outcomes disagree
+follows BlazeIt's and Boggart's propagation (Kang et al. 2019, arXiv:1805.01046; Agarwal and
+Netravali 2023, arXiv:2106.15315). Differs: no proxy model, and the decode price decides ties.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from streamdyn.errors import ConfigError
+from streamdyn.items import Array
+from streamdyn.observation import Grade, Observation, Status
+from streamdyn.outcome import Outcome
+from streamdyn.plan import Action, Plan
+from streamdyn.registry import policy
+
+MISSING = -0.5
+"""Standing of a label that the other end does not list; half as bad as the best is good."""
+DETOUR = 1 / 6
+"""How far from the wanted place a cheaper item may be, as a share of the interval."""
+
+
+@policy("bisect")
+@dataclass(frozen=True, kw_only=True)
+class Bisect:
+    """Split intervals while the recognizer's own outcomes leave doubt about what lies between.
+
+    Args:
+        max_doubt: Doubt, in items, up to which an interval is left alone; smaller looks closer.
+        min_gap: Intervals up to this many items are never split.
+        lookahead: Items to see at once, and so the longest interval.
+    """
+
+    max_doubt: float = 32.0
+    min_gap: int = 4
+    lookahead: int = 192
+    name = "bisect"
+    version = "1"
+    previews = frozenset[Grade]()
+    glances = frozenset[Grade]()
+    knob = ("max_doubt", 2.0, 200.0)
+    """What to tune, its finest and its coarsest value."""
+
+    def __post_init__(self) -> None:
+        if self.max_doubt <= 0 or self.min_gap < 1 or self.lookahead < 2:
+            raise ConfigError(
+                "bisect needs max_doubt > 0, min_gap >= 1 and lookahead >= 2, got "
+                f"{self.max_doubt = }, {self.min_gap = }, {self.lookahead = }"
+            )
+
+    def initial_state(self) -> None:
+        """Nothing to remember: the last outcome comes with the observation."""
+
+    def decide(self, obs: Observation, state: None) -> tuple[Plan, None]:
+        """Ask for the ends first, then for middles, and close the window when no doubt is left."""
+        n = len(obs.window)
+        is_open = np.isin(obs.status, (Status.OPEN, Status.GLANCED))
+        scores = np.zeros(n, np.float32)
+        actions = np.zeros(n, np.uint8)
+        for place, score in self._wanted(obs, is_open):
+            actions[place] = Action.PROCESS
+            scores[place] = score
+        if actions.any():
+            return Plan(actions, scores), None
+        # Items after the right end wait for the next one, unless there is none.
+        last = max(obs.outcomes, default=n - 1)
+        done = n if obs.ended else last + 1
+        return Plan(np.full(n, Action.SKIP, np.uint8), done=done), None
+
+    def _wanted(self, obs: Observation, is_open: Array) -> list[tuple[int, float]]:
+        known = dict(obs.outcomes)
+        if not known:
+            return self._ends(obs, is_open)
+        if obs.left is not None:
+            known[obs.left.ordinal - obs.window.first] = obs.left
+        wanted = []
+        for a, b in pairwise(sorted(known)):
+            length = b - a
+            if length <= self.min_gap:
+                continue
+            doubt = length * doubt_per_item(known[a], known[b], obs.agree)
+            if doubt > self.max_doubt:
+                place = _cheap_place(obs, is_open, (a + b) // 2, max(0, a + 1), b, length * DETOUR)
+                if place is not None:
+                    wanted.append((place, doubt))
+        return wanted
+
+    def _ends(self, obs: Observation, is_open: Array) -> list[tuple[int, float]]:
+        """The last item, or a keyframe or decoded item near it; the first one of a stream too."""
+        n = len(obs.window)
+        ends = [] if obs.left is not None else [_cheap_place(obs, is_open, 0, 0, n, 0)]
+        ends.append(_cheap_place(obs, is_open, n - 1, 0, n, n * DETOUR))
+        return [(place, float("inf")) for place in dict.fromkeys(ends) if place is not None]
+
+
+def doubt_per_item(
+    left: Outcome, right: Outcome, agree: Callable[[Outcome, Outcome], float]
+) -> float:
+    """How little two outcomes vouch for what lies between them: 0 none, 1.5 most.
+
+    Each end's best label is looked up in the other's list and its standing read off as its score
+    against the last listed one: 1 far ahead, 0 on a par, `MISSING` when it is not listed. Outcomes
+    without labels are compared by the recognizer's `agree`.
+    """
+    if not left.labels or not right.labels:
+        return (1 - MISSING) * (1 - (agree(left, right) + agree(right, left)) / 2)
+    return 1 - (_standing(left, right) + _standing(right, left)) / 2
+
+
+def _standing(one: Outcome, other: Outcome) -> float:
+    if one.label not in other.labels:
+        return MISSING
+    score, last = other.scores[other.labels.index(one.label)], other.scores[-1]
+    return (score - last) / (score + last) if score + last > 0 else 0.0
+
+
+def _cheap_place(
+    obs: Observation, is_open: Array, place: int, start: int, stop: int, detour: float
+) -> int | None:
+    """The open item nearest to `place` in `start..stop`, or a cheaper one at most `detour` away."""
+    candidates = start + np.flatnonzero(is_open[start:stop])
+    if not candidates.size:
+        return None
+    distance = np.abs(candidates - place)
+    nearest = int(distance.argmin())
+    near = distance <= max(detour, distance[nearest])
+    cost = obs.reach_cost_ms[candidates]
+    easy = near & ((cost == 0) | obs.window.keyframe[candidates])
+    if cost[nearest] > 0 and easy.any():
+        # Decoded ones first, then keyframes; among equals the nearest.
+        nearest = int(np.lexsort((distance, cost, ~easy))[0])
+    return int(candidates[nearest])

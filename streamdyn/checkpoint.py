@@ -1,0 +1,89 @@
+"""A session's state as bytes, stored in the same transaction as the outcomes it covers."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from dataclasses import dataclass, field, is_dataclass
+from enum import Enum
+from typing import Any
+
+from streamdyn.audit import AuditTally, PendingAudit
+from streamdyn.budget import BudgetMeter
+from streamdyn.errors import StoreError
+from streamdyn.outcome import Outcome
+from streamdyn.protocols import Policy, Position
+
+FORMAT = 1
+_SAFE = {
+    "builtins": {"set", "frozenset", "bytearray", "complex", "range", "slice"},
+    "collections": {"OrderedDict", "deque", "Counter"},
+    "fractions": {"Fraction"},
+    "numpy": {"ndarray", "dtype"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.numeric": {"_frombuffer"},
+}
+
+
+@dataclass(slots=True)
+class SessionState:
+    """Everything a session needs to go on after the last closed window."""
+
+    position: Position
+    policy: str
+    """Name and version of the policy that `policy_state` belongs to."""
+    policy_state: Any
+    meter: BudgetMeter
+    tally: AuditTally = field(default_factory=AuditTally)
+    left: Outcome | None = None
+    pending_audits: list[PendingAudit] = field(default_factory=list)
+    hop_left: int = 0
+    stopped: bool = False
+    hidden: Any = None
+    """The recognizer's; kept here by the runner."""
+
+
+class _Unpickler(pickle.Unpickler):
+    """Loads data, not programs: an index from somebody else must not run code.
+
+    Plain data and arrays, and dataclasses and enums of streamdyn and of the policy's own package.
+    """
+
+    def __init__(self, data: bytes, trusted_package: str) -> None:
+        super().__init__(io.BytesIO(data))
+        self._trusted = {"streamdyn", trusted_package}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name in _SAFE.get(module, ()):
+            return super().find_class(module, name)
+        if module.split(".")[0] in self._trusted:
+            found = super().find_class(module, name)
+            if is_dataclass(found) or (isinstance(found, type) and issubclass(found, Enum)):
+                return found
+        raise pickle.UnpicklingError(f"a checkpoint may not hold {module}.{name}")
+
+
+def dump(state: SessionState) -> bytes:
+    """The state as bytes."""
+    return pickle.dumps((FORMAT, state), protocol=5)
+
+
+def load(data: bytes, policy: Policy[Any]) -> SessionState:
+    """The state from bytes, for the policy that goes on.
+
+    Raises:
+        StoreError: Damaged, of another format, or of another policy.
+    """
+    try:
+        version, state = _Unpickler(data, type(policy).__module__.split(".")[0]).load()
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, ValueError) as exc:
+        raise StoreError(
+            f"cannot read the checkpoint: {exc}; index the file afresh with --no-resume"
+        ) from exc
+    expected = f"{policy.name}/{policy.version}"
+    if version != FORMAT or state.policy != expected:
+        raise StoreError(
+            f"the checkpoint is of format {version} and policy {state.policy}, not {FORMAT} and "
+            f"{expected}; index the file afresh with --no-resume"
+        )
+    return state  # type: ignore[no-any-return]

@@ -1,0 +1,77 @@
+"""A window while the engine works on it: what is decided, what was paid, what came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from streamdyn.items import Array, Block, FrameSpec, ItemError
+from streamdyn.observation import Grade, Status
+from streamdyn.outcome import Outcome
+from streamdyn.plan import FULL_EFFORT, Plan
+from streamdyn.reach import ReachModel
+from streamdyn.receipt import Receipt
+
+
+@dataclass(slots=True)
+class OpenWindow:
+    """Mutable while items are open; the engine turns it into a `WindowResult`."""
+
+    block: Block
+    reach: ReachModel
+    status: Array
+    """`(N,)` uint8 of `Status`."""
+    reasons: Array
+    """`(N,)` uint8 of `Reason`."""
+    scores: Array
+    """`(N,)` float32, NaN where the policy gave none."""
+    previews: dict[Grade, Array] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    errors: list[ItemError] = field(default_factory=list)
+    receipt: Receipt = field(default_factory=Receipt)
+
+    @staticmethod
+    def of(block: Block, ms_per_packet: float) -> OpenWindow:
+        """All items of a block, all open."""
+        n = len(block)
+        return OpenWindow(
+            block,
+            ReachModel(block, ms_per_packet),
+            np.zeros(n, np.uint8),
+            np.zeros(n, np.uint8),
+            np.full(n, np.nan, np.float32),
+        )
+
+    def open_items(self) -> Array:
+        """`(N,)` bool, the items not decided yet."""
+        return (self.status == Status.OPEN) | (self.status == Status.GLANCED)
+
+    def first_items(self, count: int) -> OpenWindow:
+        """The window cut off after `count` items."""
+        return replace(
+            self,
+            block=self.block.slice(0, count),
+            reach=self.reach.first_items(count),
+            status=self.status[:count],
+            reasons=self.reasons[:count],
+            scores=self.scores[:count],
+        )
+
+
+def by_spec(spec: FrameSpec, plan: Plan, indices: Array) -> list[tuple[FrameSpec, list[int]]]:
+    """Group items by the picture they need; efforts may ask for another resolution."""
+    groups: dict[FrameSpec, list[int]] = {}
+    for i in map(int, indices):
+        side = plan.efforts.get(i, FULL_EFFORT).resolution
+        wanted = spec if side is None else FrameSpec(side, side, spec.pixel_format)
+        groups.setdefault(wanted, []).append(i)
+    return list(groups.items())
+
+
+def span_seconds(block: Block) -> float:
+    """Media time the items span, the gap to the next item taken as the mean gap."""
+    if len(block) == 1:
+        return 0.0
+    span = int(block.pts[-1] - block.pts[0]) * block.time_base
+    return float(span) * len(block) / (len(block) - 1)

@@ -1,0 +1,43 @@
+"""Fixtures for every test: no error is logged, no random state leaks, clips are made once."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clips import CLIPS
+from damaged_clips import DAMAGED, REFUSED
+
+
+@pytest.fixture(autouse=True)
+def no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    records = [r for when in ("setup", "call") for r in caplog.get_records(when)]
+    errors = [r.getMessage() for r in records if r.levelno >= logging.ERROR]
+    assert not errors, f"logged as errors: {errors}"
+
+
+@pytest.fixture(autouse=True)
+def random_state_is_restored() -> Iterator[None]:
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    yield
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)
+
+
+@pytest.fixture(scope="session")
+def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """From the name of a clip to its file, made when it is first wanted; not to be changed."""
+    folder = tmp_path_factory.mktemp("clips")
+    known = {**CLIPS, **DAMAGED, **REFUSED}
+
+    @cache
+    def make(name: str) -> Path:
+        return known[name].make(folder)
+
+    return make

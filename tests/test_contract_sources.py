@@ -1,0 +1,206 @@
+"""Every registered video source against every clip: same pictures, same pts, whatever is skipped.
+
+The reference is a plain full decode in a few lines of its own; a source named here as one that
+cannot read a clip must say so in a `SourceError`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from clips import CLIPS, Clip, read_number
+from damaged_clips import DAMAGED
+
+from streamdyn import build
+from streamdyn.errors import CorruptMedia, SourceError
+from streamdyn.items import FrameSpec
+from streamdyn.protocols import Position, Source
+from streamdyn.registry import parts
+from streamdyn.testing.sources import (
+    PLANS,
+    SMALL,
+    OpenSource,
+    check_blocks,
+    check_full_pass,
+    check_hop,
+    check_lifetime,
+    check_plan,
+    check_resume,
+    drive,
+    everything,
+)
+
+ClipPath = Callable[[str], Path]
+BACKENDS = [name for name in parts("source") if name.startswith("video_")]
+AS_CODED = FrameSpec(None, None)
+CANNOT = {
+    ("video_decord", "av1"): "decord's FFmpeg has no AV1 decoder",
+    ("video_decord", "h264_open_gop"): "decord counts leading pictures to the wrong GOP",
+    ("video_decord", "hevc_open_gop"): "the same",
+    ("video_decord", "mpeg4"): "decord takes keyframes in decode order for pts order",
+    ("video_decord", "mpeg4_avi"): "the same",
+    ("video_decord", "vp8_hidden_frames"): "decord counts hidden frames",
+    ("video_decord", "edit_list"): "decord counts pictures that an edit list cuts",
+    ("video_decord", "edit_list_both_ends"): "the same",
+    ("video_decord", "mpegts"): "decord loses the first GOP of MPEG-TS",
+    ("video_decord", "intra_refresh"): "decord takes recovery points for keyframes",
+}
+READABLE = [(b, c) for b in BACKENDS for c in CLIPS if (b, c) not in CANNOT]
+
+
+def opener(backend: str, path: Path, **options: Any) -> OpenSource:
+    return lambda position: build("source", backend, path=path, **options).open(position)
+
+
+def decoded_by_av(path: Path, clip: Clip, spec: FrameSpec) -> list[np.ndarray]:
+    turns = clip.clockwise // 90
+    width, height = (spec.height, spec.width) if turns % 2 else (spec.width, spec.height)
+    with av.open(str(path)) as container:
+        return [
+            np.rot90(
+                frame.reformat(width, height, "rgb24", interpolation="BILINEAR").to_ndarray(),
+                -turns,
+            )
+            for frame in container.decode(video=0)
+        ]
+
+
+def decoded_by_decord(path: Path, clip: Clip, spec: FrameSpec) -> list[np.ndarray]:
+    decord = pytest.importorskip("decord")
+    reader = decord.VideoReader(
+        str(path), num_threads=1, width=spec.width or -1, height=spec.height or -1
+    )
+    pictures = []
+    for _ in clip.pts:
+        picture = reader.next().asnumpy()
+        height, width, _ = picture.shape  # The last is 4 where decord shows the padding of a row.
+        pictures.append(picture.reshape(height, -1)[:, : 3 * width].reshape(height, width, 3))
+    return pictures
+
+
+@cache
+def reference(
+    backend: str, path: Path, clip: Clip, spec: FrameSpec
+) -> list[tuple[int, np.ndarray]]:
+    decode = decoded_by_decord if backend == "video_decord" else decoded_by_av
+    ticks = clip.pts
+    if clip.suffix == ".avi":
+        # AVI holds no pts. FFmpeg adds the delay of the decoder; our sources count from its dts.
+        ticks = [t - clip.pts[0] for t in clip.pts]
+    return list(zip(ticks, decode(path, clip, spec), strict=True))
+
+
+@pytest.fixture(params=READABLE, ids="-".join)
+def case(request: pytest.FixtureRequest, clip_path: ClipPath) -> tuple[str, Clip, Path]:
+    backend, name = request.param
+    return backend, CLIPS[name], clip_path(name)
+
+
+def test_a_source_gives_all_frames_as_a_plain_decode_does(case: tuple[str, Clip, Path]) -> None:
+    backend, clip, path = case
+    open_source = opener(backend, path)
+    check_blocks(open_source, reference(backend, path, clip, SMALL))
+    check_full_pass(open_source, reference(backend, path, clip, SMALL), SMALL)
+    check_full_pass(open_source, reference(backend, path, clip, AS_CODED), AS_CODED)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_that_skips_gives_the_frames_of_a_full_pass(
+    case: tuple[str, Clip, Path], plan: str
+) -> None:
+    backend, _, path = case
+    check_plan(opener(backend, path), PLANS[plan])
+    check_plan(opener(backend, path), PLANS[plan], whole_stream=True)
+
+
+def test_a_cursor_resumes_after_any_item(case: tuple[str, Clip, Path]) -> None:
+    backend, _, path = case
+    check_resume(opener(backend, path))
+
+
+def test_a_cursor_hops(case: tuple[str, Clip, Path]) -> None:
+    backend, _, path = case
+    check_hop(opener(backend, path))
+    check_lifetime(opener(backend, path))
+
+
+def test_a_source_describes_its_clip_as_displayed(case: tuple[str, Clip, Path]) -> None:
+    backend, clip, path = case
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        size, time_base = (stream.width, stream.height), stream.time_base
+    cursor = opener(backend, path, stream="cam-3")(None)
+    cursor.close()
+    info = cursor.info
+    assert (info.width, info.height) == (size[::-1] if clip.clockwise % 180 else size)
+    assert (info.stream, info.kind, info.time_base) == ("cam-3", "frame", time_base)
+
+
+def test_the_frames_carry_the_numbers_they_were_made_with(case: tuple[str, Clip, Path]) -> None:
+    backend, clip, path = case
+    done = drive(opener(backend, path)(None), everything, AS_CODED)
+    upright = [np.rot90(item.data, clip.clockwise // 90) for item in done.items.values()]
+    assert [read_number(pixels) for pixels in upright] == list(clip.pictures)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_grey_pictures_have_one_channel(backend: str, clip_path: ClipPath) -> None:
+    open_source = opener(backend, clip_path("h264_bframes"))
+    done = drive(open_source(None), everything, FrameSpec(32, 24, "gray"))
+    assert {item.data.shape for item in done.items.values()} == {(24, 32)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_source_can_be_pickled(backend: str, clip_path: ClipPath) -> None:
+    source = build("source", backend, path=clip_path("h264_bframes"), stream="cam-3")
+    assert isinstance(source, Source)
+    cursor = pickle.loads(pickle.dumps(source)).open(Position(59, 29_696))
+    block = cursor.next_block()
+    cursor.close()
+    assert (block.first, len(block), block.stream) == (59, 1, "cam-3")
+
+
+@pytest.mark.parametrize(("backend", "clip"), CANNOT)
+def test_a_clip_that_a_source_cannot_read_is_refused(
+    backend: str, clip: str, clip_path: ClipPath
+) -> None:
+    path = clip_path(clip)
+    with pytest.raises(SourceError, match=r"use .*video_av") as caught:
+        opener(backend, path)(None)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+@pytest.mark.parametrize("plan", PLANS)
+def test_what_can_be_decoded_of_a_damaged_clip_does_not_depend_on_the_plan(
+    name: str, plan: str, clip_path: ClipPath
+) -> None:
+    open_source = opener("video_av", clip_path(name), on_corrupt="skip")
+    check_plan(open_source, PLANS[plan])
+    check_plan(open_source, PLANS[plan], whole_stream=True)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_clip_is_read_to_its_end(name: str, clip_path: ClipPath) -> None:
+    open_source = opener("video_av", clip_path(name), on_corrupt="skip")
+    check_blocks(open_source)
+    check_full_pass(open_source)
+    check_resume(open_source)
+    check_hop(open_source)
+
+
+@pytest.mark.parametrize("name", ["vp9_flipped", "mpeg4_flipped", "mjpeg_flipped", "mp4_cut_off"])
+def test_a_lost_picture_is_an_error_or_raised(name: str, clip_path: ClipPath) -> None:
+    path = clip_path(name)
+    done = drive(opener("video_av", path, on_corrupt="skip")(None), everything)
+    assert done.errors
+    assert all(error.reason for error in done.errors.values())
+    with pytest.raises(CorruptMedia, match=r"cannot decode item \d+ of .*on_corrupt='skip'"):
+        drive(opener("video_av", path)(None), everything)
