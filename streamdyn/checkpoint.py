@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any
 
 from streamdyn.audit import AuditTally, PendingAudit
-from streamdyn.budget import BudgetMeter
+from streamdyn.budget import Budget, BudgetMeter
 from streamdyn.errors import StoreError
 from streamdyn.outcome import Outcome
 from streamdyn.protocols import Policy, Position
@@ -41,6 +41,13 @@ class SessionState:
     stopped: bool = False
     hidden: Any = None
     """The recognizer's; kept here by the runner."""
+
+
+def starting_state(policy: Policy[Any], policy_state: Any, budget: Budget) -> SessionState:
+    """The state of a session that has seen nothing."""
+    return SessionState(
+        Position(0, None), f"{policy.name}/{policy.version}", policy_state, BudgetMeter(budget)
+    )
 
 
 class _Unpickler(pickle.Unpickler):

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from streamdyn.audit import AuditDesk, AuditRule, PendingAudit
-from streamdyn.budget import Budget, BudgetMeter
-from streamdyn.checkpoint import SessionState
+from streamdyn.budget import Budget
+from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.errors import PlanError, RecognizerError
 from streamdyn.items import Array, Block, Item, Selection
 from streamdyn.observation import Grade, Observation, Status
@@ -87,12 +87,7 @@ class Session:
         self._trace = trace
         info = cursor.info
         self._ms_per_packet = nominal_ms_per_packet(info.width, info.height)
-        self.state = resume or SessionState(
-            Position(0, None),
-            f"{policy.name}/{policy.version}",
-            policy.initial_state(),
-            BudgetMeter(budget or Budget()),
-        )
+        self.state = resume or starting_state(policy, policy.initial_state(), budget or Budget())
         self._audits = AuditDesk(
             audit or AuditRule(),
             propagation,

@@ -81,14 +81,26 @@ class MediaSink:
                 f"has outcomes of items {strays[:5]}; hand each outcome over with its own window"
             )
 
-    def finish(self, propagation: Propagation = "two-sided") -> None:
-        """Make the segments and the words to search for, drop the checkpoint, mark it done."""
+    def finish(self, propagation: Propagation = "two-sided", tuning: bytes | None = None) -> None:
+        """Make the segments and the words to search for, drop the checkpoint, mark it done.
+
+        Args:
+            propagation: Which neighbours stand in for skipped items.
+            tuning: Where the next file's policy should start, see `SqliteIndex.tuning`.
+        """
         doing = f"finish {self.media.path} in {self._database.path}"
         with self._database.transaction(doing, "its outcomes are kept") as connection:
             forget_segments(connection, self.media.id)
             media = store_segments(connection, self.media, propagation)
             connection.execute("DELETE FROM checkpoints WHERE media_id = ?", (media.id,))
             _update(connection, media)
+            if tuning is not None:
+                connection.execute(
+                    "INSERT INTO tuning SELECT ?, count(*), ? FROM audits WHERE media_id = ? "
+                    "ON CONFLICT (config_hash) DO UPDATE SET state = excluded.state, "
+                    "num_audits = num_audits + excluded.num_audits",
+                    (media.config_hash, tuning, media.id),
+                )
         self.media = media
 
     def fail(self, error: str) -> None:

@@ -25,6 +25,12 @@ CREATE TABLE runs (
     version TEXT NOT NULL
 );
 
+CREATE TABLE tuning (
+    config_hash TEXT PRIMARY KEY,
+    num_audits INTEGER NOT NULL,
+    state BLOB NOT NULL
+) WITHOUT ROWID;
+
 CREATE TABLE media (
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,

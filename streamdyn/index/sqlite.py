@@ -173,6 +173,11 @@ class SqliteIndex(IndexReader):
         with self.transaction(f"remove {media_id} from {self.path}") as connection:
             _delete(connection, media_id)
 
+    def tuning(self, config_hash: str) -> tuple[int, bytes | None]:
+        """How many audits have tuned the policy of a configuration, and where it stands."""
+        rows = self.fetch("SELECT num_audits, state FROM tuning WHERE config_hash = ?", config_hash)
+        return rows[0] if rows else (0, None)
+
     def start_run(self, command: str, config: Mapping[str, Any]) -> int:
         """Note a call of `streamdyn index`; answers its number."""
         with self.transaction(f"note a run in {self.path}") as connection:

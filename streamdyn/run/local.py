@@ -10,8 +10,9 @@ from typing import Any
 from streamdyn import checkpoint
 from streamdyn.audit import Agreement, AuditRule
 from streamdyn.budget import Budget
+from streamdyn.checkpoint import SessionState
 from streamdyn.engine import Answer, Session
-from streamdyn.protocols import Policy, Recognizer, Sink, Source
+from streamdyn.protocols import Cursor, Policy, Recognizer, Sink, Source
 from streamdyn.receipt import Receipt
 from streamdyn.timeline import Propagation, WindowResult
 from streamdyn.trace import Trace
@@ -54,8 +55,8 @@ def drive(session: Session, recognizer: Recognizer) -> Iterator[WindowResult]:
         answer = Answer(outcomes, receipt)
 
 
-def run_stream(
-    source: Source,
+def run_cursor(
+    cursor: Cursor,
     policy: Policy[Any],
     recognizer: Recognizer,
     *,
@@ -64,52 +65,55 @@ def run_stream(
     audit: AuditRule | None = None,
     propagation: Propagation = "two-sided",
     trace: Trace | None = None,
-    resume: bytes | None = None,
-    policy_state: Any = None,
+    resume: SessionState | None = None,
     on_window: Callable[[WindowResult], None] | None = None,
 ) -> RunSummary:
-    """Watch one stream from where it was left to its end.
+    """Watch a stream from where its cursor stands to its end.
 
     Args:
-        source: What to read.
+        cursor: Opened at `resume.position`, or at the start.
         policy: Chooses.
         recognizer: Looks; `setup` was called.
         sink: Gets the result of every window with the checkpoint that covers it.
-        budget: Limits.
+        budget: Limits; a resumed run keeps those it began with.
         audit: How many skipped items to look at after all.
         propagation: How audits predict skipped items.
         trace: Told of every decision.
-        resume: A checkpoint of the sink; `None` starts afresh.
-        policy_state: Where the policy starts, instead of its initial state.
+        resume: The state to go on from.
         on_window: Called after each window is stored, for progress.
 
     Raises:
         StreamdynError: Anything that went wrong with the source, the plan or the recognizer.
     """
-    state = None if resume is None else checkpoint.load(resume, policy)
-    summary = RunSummary(source.stream)
-    with closing(source.open(None if state is None else state.position)) as cursor:
-        session = Session(
-            cursor,
-            policy,
-            recognizer,
-            budget=budget,
-            audit=audit,
-            propagation=propagation,
-            trace=trace,
-            resume=state,
-        )
-        if state is None and policy_state is not None:
-            session.state.policy_state = policy_state
-        for result in drive(session, recognizer):
-            if sink is not None:
-                with result.receipt.timed("sink"):
-                    sink.write(result, checkpoint.dump(session.state))
-            summary.receipt += result.receipt
-            summary.audit_receipt += result.audit_receipt
-            if on_window is not None:
-                on_window(result)
-        if audit is not None and audit.rate:
-            summary.agreement = session.state.tally.agreement()
-        summary.policy_state = session.state.policy_state
+    session = Session(
+        cursor,
+        policy,
+        recognizer,
+        budget=budget,
+        audit=audit,
+        propagation=propagation,
+        trace=trace,
+        resume=resume,
+    )
+    summary = RunSummary(cursor.info.stream)
+    for result in drive(session, recognizer):
+        if sink is not None:
+            with result.receipt.timed("sink"):
+                sink.write(result, checkpoint.dump(session.state))
+        summary.receipt += result.receipt
+        summary.audit_receipt += result.audit_receipt
+        if on_window is not None:
+            on_window(result)
+    if audit is not None and audit.rate:
+        summary.agreement = session.state.tally.agreement()
+    summary.policy_state = session.state.policy_state
     return summary
+
+
+def run_stream(
+    source: Source, policy: Policy[Any], recognizer: Recognizer, **options: Any
+) -> RunSummary:
+    """Watch one stream from its start, or from `resume`, to its end; options of `run_cursor`."""
+    resume: SessionState | None = options.get("resume")
+    with closing(source.open(None if resume is None else resume.position)) as cursor:
+        return run_cursor(cursor, policy, recognizer, **options)

@@ -164,7 +164,8 @@ class GopDecoder:
 
 def quarter_turns(frame: Any) -> int:
     """Counter-clockwise quarter turns, 0 to 3, that bring a picture upright."""
-    return round(frame.rotation / 90) % 4
+    turns: int = round(frame.rotation / 90) % 4
+    return turns
 
 
 def probe_quarter_turns(path: str, stream_index: int) -> int:

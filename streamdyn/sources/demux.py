@@ -34,7 +34,7 @@ class Gop:
     """The packets between two keyframes; items are added as they become certain."""
 
     number: int
-    packets: list[av.Packet] | None = field(default_factory=list)
+    packets: list[Any] | None = field(default_factory=list)
     """In decode order; `None` once they were given up to save memory (they can be read again)."""
     key: tuple[int | None, int] = (None, 0)
     """dts and size of the first packet, to find it again."""
@@ -278,7 +278,7 @@ class Demuxer:
                 gop.packets = None
                 held -= gop.num_bytes
 
-    def packets_of(self, gop: Gop) -> list[av.Packet]:
+    def packets_of(self, gop: Gop) -> list[Any]:
         """The packets of a GOP, read again if they were given up."""
         if gop.packets is not None:
             return gop.packets
@@ -287,7 +287,7 @@ class Demuxer:
         self._give_up_packets()
         return packets
 
-    def _read_again(self, gop: Gop) -> list[av.Packet]:
+    def _read_again(self, gop: Gop) -> list[Any]:
         with open_container(self.path, self._options) as container:
             stream = container.streams[self.stream.index]
             for seek_to in (gop.key[0], None):
@@ -303,8 +303,8 @@ class Demuxer:
             f"cannot find GOP {gop.number} of {self.path} again: the file changed while it was read"
         )
 
-    def _find(self, gop: Gop, pictures: Iterator[Coded]) -> list[av.Packet]:
-        found: list[av.Packet] = []
+    def _find(self, gop: Gop, pictures: Iterator[Coded]) -> list[Any]:
+        found: list[Any] = []
         for packet, *_ in pictures:
             self.receipt.num_demuxed += 1
             if not found and _key(packet) != gop.key:

@@ -14,9 +14,8 @@ from streamdyn.clock import Pts
 from streamdyn.errors import ConfigError, CorruptMedia
 from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
 from streamdyn.observation import Grade
-
-# AUDIO
-from streamdyn.previews.luma import LUMA_SPEC
+from streamdyn.previews.audio import AudioPreview
+from streamdyn.previews.luma import LUMA_SPEC, THUMBNAIL_SPEC
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
@@ -24,6 +23,7 @@ from streamdyn.sources.decode import GopDecoder, probe_quarter_turns, quarter_tu
 from streamdyn.sources.demux import Demuxer
 
 OnCorrupt = Literal["raise", "skip"]
+PICTURE_GRADES: dict[Grade, FrameSpec] = {"luma": LUMA_SPEC, "thumbnail": THUMBNAIL_SPEC}
 
 
 @source("video_av")
@@ -79,7 +79,7 @@ class VideoAvCursor:
             self._demuxer, self._receipt, threads=source.threads, cache_bytes=source.cache_bytes
         )
         self._reformatter = VideoReformatter()
-        self._audio: Any = None
+        self._audio: AudioPreview | None = None
         self._skip_until = 0
         self.info = source_info(self._demuxer)
 
@@ -108,20 +108,31 @@ class VideoAvCursor:
         return [items[o] for o in ordinals if o in items], errors
 
     def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
-        """`(n, 24, 32)` grey for `luma`, `(n, 32)` log mel energies for `audio`; float32."""
-        if grade == "luma":
-            rows = np.full((len(ordinals), LUMA_SPEC.height or 0, LUMA_SPEC.width or 0), np.nan)
-            place = {ordinal: row for row, ordinal in enumerate(ordinals)}
-            for ordinal, frame in self._pictures(ordinals, keep=True):
-                with self._receipt.timed("preview"):
-                    small = self._reformat(frame, LUMA_SPEC)
-                rows[place[ordinal]] = small
-            return rows.astype(np.float32)
+        """Small pictures for `luma` and `thumbnail`, log mel energies for `audio`; float32.
+
+        Returns:
+            `(n, 24, 32)`, `(n, 27, 48, 3)` or `(n, 32)`.
+
+        Raises:
+            ConfigError: Another grade, or `audio` of a file without sound.
+        """
+        if grade in PICTURE_GRADES:
+            return self._small_pictures(PICTURE_GRADES[grade], ordinals)
         if grade == "audio":
             with self._receipt.timed("preview"):
                 self._audio = self._audio or AudioPreview(self._source.path)
                 return self._audio.at([self._pts(o) for o in ordinals])
-        raise ConfigError(f"a video has no preview of grade {grade!r}; it has packet, luma, audio")
+        known = ", ".join(["packet", *PICTURE_GRADES, "audio"])
+        raise ConfigError(f"a video has no preview of grade {grade!r}; it has {known}")
+
+    def _small_pictures(self, spec: FrameSpec, ordinals: Sequence[int]) -> Array:
+        rows: dict[int, Array] = {}
+        for ordinal, frame in self._pictures(ordinals, keep=True):
+            with self._receipt.timed("preview"):
+                rows[ordinal] = self._reformat(frame, spec).astype(np.float32)
+        depth = () if spec.pixel_format == "gray" else (3,)
+        missing = np.full((spec.height or 0, spec.width or 0, *depth), np.nan, np.float32)
+        return np.stack([rows.get(o, missing) for o in ordinals])
 
     def release(self, before: int) -> None:
         """Forget packets and pictures of items below `before`."""

@@ -1,0 +1,364 @@
+"""Index many videos: an agent chooses the frames, a recognizer looks, a searchable file comes out.
+
+Files run in worker threads (decoding and onnxruntime release the interpreter lock). Where the
+policy tunes itself, the first files run one after another until `PREFIX_AUDITS` audits have set its
+knob; the others start from there. A killed job goes on where it was: outcomes and checkpoint of a
+window are stored together, so that the rows end up the same as those of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamdyn import checkpoint
+from streamdyn.budget import Budget
+from streamdyn.checkpoint import SessionState, starting_state
+from streamdyn.config import RunConfig
+from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
+from streamdyn.index import MediaRow, SqliteIndex
+from streamdyn.protocols import Policy, Recognizer, SourceInfo
+from streamdyn.receipt import Receipt
+from streamdyn.run.local import run_cursor
+from streamdyn.timeline import WindowResult
+from streamdyn.trace import TraceWriter
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        "3gp asf avi flv h264 h265 ivf m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv qt ts vob webm "
+        "wmv y4m"
+    ).split()
+)
+PREFIX_AUDITS` audits have set its
+knob; the others start from there. A killed job goes on where it was: outcomes and checkpoint of a
+window are stored together, so that the rows end up the same as those of an unbroken run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamdyn import checkpoint
+from streamdyn.budget import Budget
+from streamdyn.checkpoint import SessionState, starting_state
+from streamdyn.config import RunConfig
+from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
+from streamdyn.index import MediaRow, SqliteIndex
+from streamdyn.protocols import Policy, Recognizer, SourceInfo
+from streamdyn.receipt import Receipt
+from streamdyn.run.local import run_cursor
+from streamdyn.timeline import WindowResult
+from streamdyn.trace import TraceWriter
+
+logger = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(
+    [
+        ".3gp",
+        ".asf",
+        ".avi",
+        ".flv",
+        ".h264",
+        ".h265",
+        ".ivf",
+        ".m2ts",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".mp4",
+        ".mpeg",
+        ".mpg",
+        ".mts",
+        ".mxf",
+        ".ogv",
+        ".qt",
+        ".ts",
+        ".vob",
+        ".webm",
+        ".wmv",
+        ".y4m",
+    ]
+)
+PREFIX_AUDITS = 20
+"""Audits after which a self-tuning policy's knob is taken as set."""
+
+
+class Stopped(Exception):
+    """The job was told to stop; what was done is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileProgress:
+    """How far one file is."""
+
+    path: str
+    items_done: int
+    items_expected: int | None
+    """From the header, which may lie."""
+    receipt: Receipt
+    """Of this call, plan and audits."""
+
+
+@dataclass(slots=True)
+class IndexReport:
+    """What a call did."""
+
+    num_files: int = 0
+    num_indexed: int = 0
+    num_unchanged: int = 0
+    num_left_failed: int = 0
+    """Failed in an earlier call and not tried again."""
+    failures: dict[str, str] = field(default_factory=dict)
+    """Path → why."""
+    receipt: Receipt = field(default_factory=Receipt)
+    audit_receipt: Receipt = field(default_factory=Receipt)
+    wall_seconds: float = 0.0
+
+
+def find_videos(paths: Sequence[str]) -> list[str]:
+    """Files and URLs to index, sorted; folders are searched for video files by suffix.
+
+    Raises:
+        SourceError: A path that does not exist, or a folder without a video file.
+    """
+    found: set[str] = set()
+    for text in paths:
+        path = Path(text)
+        if "://" in text:
+            found.add(text)
+        elif path.is_dir():
+            inside = {
+                str(file)
+                for file in path.rglob("*")
+                if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file()
+            }
+            if not inside:
+                raise SourceError(
+                    f"cannot index {text}: no video file in it or below; files are recognized by "
+                    f"suffix ({', '.join(sorted(VIDEO_SUFFIXES))}); name others one by one"
+                )
+            found |= inside
+        elif path.exists():
+            found.add(text)
+        else:
+            raise SourceError(f"cannot index {text}: no such file or folder; check the path")
+    return sorted(found)
+
+
+class IndexJob:
+    """One call of `streamdyn index`.
+
+    Args:
+        index: Where the results go.
+        config: Parts and options.
+        jobs: Worker threads; by default one a core.
+        retry_failed: Try files again that failed in an earlier call.
+        resume: Go on inside files that an earlier call left unfinished.
+        trace_folder: Write the decision log of every file there; an unfinished file then starts
+            afresh, so that its trace is whole.
+        on_progress: Called from the workers after every stored window.
+    """
+
+    def __init__(
+        self,
+        index: SqliteIndex,
+        config: RunConfig,
+        *,
+        jobs: int | None = None,
+        retry_failed: bool = False,
+        resume: bool = True,
+        trace_folder: Path | None = None,
+        on_progress: Callable[[FileProgress], None] | None = None,
+    ) -> None:
+        if jobs is not None and jobs < 1:
+            raise ConfigError(f"jobs must be at least 1, got {jobs}")
+        self._index, self._config = index, config
+        self._jobs = jobs or len(os.sched_getaffinity(0))
+        self._retry_failed, self._resume = retry_failed, resume and trace_folder is None
+        self._trace_folder, self._on_progress = trace_folder, on_progress
+        self._policy: Policy[Any] = config.build_policy()
+        self._local = threading.local()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self.report = IndexReport()
+
+    def run(self, videos: Sequence[str]) -> IndexReport:
+        """Index the files that need it.
+
+        Raises:
+            StoreError: The index cannot be written; what was stored is kept.
+            ConfigError: A part cannot be built or does not suit the run.
+        """
+        started = time.perf_counter()
+        self._recognizer()  # A missing model is a mistake in the call, not of every file.
+        if self._trace_folder is not None:
+            self._trace_folder.mkdir(parents=True, exist_ok=True)
+        self.report.num_files = len(videos)
+        todo = list(self._todo(videos))
+        try:
+            if hasattr(self._policy, "carry_over"):
+                todo = self._run_prefix(todo)
+            self._run_parallel(todo)
+        finally:
+            self.report.wall_seconds = time.perf_counter() - started
+        return self.report
+
+    def stop(self) -> None:
+        """Stop after the windows in work; what was stored is kept."""
+        self._stop.set()
+
+    def _todo(self, videos: Sequence[str]) -> Iterator[tuple[str, MediaRow]]:
+        for path in videos:
+            try:
+                media = self._index.describe(path)
+            except SourceError as exc:
+                self.report.failures[path] = str(exc)
+                continue
+            state = self._index.state(media, self._config.hash)
+            if state == "done":
+                self.report.num_unchanged += 1
+            elif state == "failed" and not self._retry_failed:
+                self.report.num_left_failed += 1
+            else:
+                self._index.register(media, self._config.hash)
+                yield path, media
+
+    def _run_prefix(self, todo: list[tuple[str, MediaRow]]) -> list[tuple[str, MediaRow]]:
+        """One file after another, until the knob is set; answers what is left."""
+        while todo and self._index.tuning(self._config.hash)[0] < PREFIX_AUDITS:
+            self._run_file(*todo.pop(0), in_prefix=True)
+        return todo
+
+    def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="streamdyn") as pool:
+            futures = [pool.submit(self._run_file, path, media) for path, media in todo]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                # Also on Ctrl-C: the workers leave after the window in work.
+                if any(not f.done() or (not f.cancelled() and f.exception()) for f in futures):
+                    self._stop.set()
+                    pool.shutdown(cancel_futures=True)
+        for future in futures:
+            if not future.cancelled():
+                future.result()
+
+    def _run_file(self, path: str, media: MediaRow, *, in_prefix: bool = False) -> None:
+        """Index one file; its own mistakes are noted in the index and end there."""
+        if self._stop.is_set():
+            raise Stopped
+        sink = self._index.begin(media, self._config.hash)
+        try:
+            self._watch(path, media, in_prefix)
+        except (StoreError, ConfigError, Stopped):
+            raise
+        except Exception as exc:
+            # Whatever is wrong with this file or a part's handling of it, the others go on.
+            if not isinstance(exc, StreamdynError):
+                logger.exception("unexpected error while indexing %s", path)
+            reason = str(exc) if isinstance(exc, StreamdynError) else f"{type(exc).__name__}: {exc}"
+            sink.fail(reason)
+            with self._lock:
+                self.report.failures[path] = reason
+
+    def _watch(self, path: str, media: MediaRow, in_prefix: bool) -> None:
+        source = self._config.build_source(path, media.path)
+        resume = self._state_to_start_from(media)
+        recognizer = self._recognizer()
+        with closing(source.open(resume.position)) as cursor:
+            sink = self._index.begin(media.described(cursor.info), self._config.hash)
+            with self._trace(media, cursor.info) as trace:
+                summary = run_cursor(
+                    cursor,
+                    self._policy,
+                    recognizer,
+                    sink=sink,
+                    audit=self._config.build_audit(),
+                    propagation=self._config.propagation,
+                    trace=trace,
+                    resume=resume,
+                    on_window=_Progress(path, cursor.info, self._on_window),
+                )
+        tuning = None
+        if in_prefix:
+            carried = self._policy.carry_over(summary.policy_state)  # type: ignore[attr-defined]
+            tuning = checkpoint.dump(starting_state(self._policy, carried, Budget()))
+        sink.finish(self._config.propagation, tuning)
+        with self._lock:
+            self.report.num_indexed += 1
+            self.report.receipt += summary.receipt
+            self.report.audit_receipt += summary.audit_receipt
+
+    def _state_to_start_from(self, media: MediaRow) -> SessionState:
+        stored = self._index.checkpoint(media.id) if self._resume else None
+        if stored is not None:
+            return checkpoint.load(stored, self._policy)
+        policy_state = self._policy.initial_state()
+        _, tuning = self._index.tuning(self._config.hash)
+        if tuning is not None:
+            policy_state = checkpoint.load(tuning, self._policy).policy_state
+        return starting_state(self._policy, policy_state, self._config.build_budget())
+
+    def _recognizer(self) -> Recognizer:
+        """This thread's own, set up once."""
+        held: Recognizer | None = getattr(self._local, "recognizer", None)
+        if held is None:
+            held = self._config.build_recognizer()
+            held.setup(self._config.device)
+            self._local.recognizer = held
+        return held
+
+    def _trace(
+        self, media: MediaRow, info: SourceInfo
+    ) -> AbstractContextManager[TraceWriter | None]:
+        if self._trace_folder is None:
+            return nullcontext()
+        name = re.sub(r"[^\w.-]+", "_", media.path)
+        return TraceWriter(
+            self._trace_folder / f"{name}.{media.id[:6]}.jsonl",
+            stream=info.stream,
+            size=[info.width, info.height],
+            policy=f"{self._policy.name}/{self._policy.version}",
+            recognizer=self._config.recognizer.name,
+            options=self._config.recognizer.options,
+        )
+
+    def _on_window(self, progress: FileProgress) -> None:
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        if self._stop.is_set():
+            raise Stopped
+
+
+class _Progress:
+    """Adds up the windows of one file."""
+
+    def __init__(self, path: str, info: SourceInfo, report: Callable[[FileProgress], None]) -> None:
+        self._path, self._expected, self._report = path, info.num_items_from_header, report
+        self._receipt = Receipt()
+
+    def __call__(self, result: WindowResult) -> None:
+        self._receipt = self._receipt + result.receipt + result.audit_receipt
+        self._report(FileProgress(self._path, result.window.stop, self._expected, self._receipt))
