@@ -1,7 +1,8 @@
 """Index many videos: an agent chooses the frames, a recognizer looks, a searchable file comes out.
 
 Files run in worker threads (decoding and onnxruntime release the interpreter lock). Where the
-policy tunes itself, the first files run one after another until `PREFIX_AUDITS` audits have set its
+policy tunes itself, the first files run one after another until `)
+PREFIX_AUDITS` audits have set its
 knob; the others start from there. A killed job goes on where it was: outcomes and checkpoint of a
 window are stored together, so that the rows end up the same as those of an unbroken run.
 """
@@ -40,67 +41,6 @@ VIDEO_SUFFIXES = frozenset(
         "3gp asf avi flv h264 h265 ivf m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv qt ts vob webm "
         "wmv y4m"
     ).split()
-)
-PREFIX_AUDITS` audits have set its
-knob; the others start from there. A killed job goes on where it was: outcomes and checkpoint of a
-window are stored together, so that the rows end up the same as those of an unbroken run.
-"""
-
-from __future__ import annotations
-
-import logging
-import os
-import re
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-from streamdyn import checkpoint
-from streamdyn.budget import Budget
-from streamdyn.checkpoint import SessionState, starting_state
-from streamdyn.config import RunConfig
-from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
-from streamdyn.index import MediaRow, SqliteIndex
-from streamdyn.protocols import Policy, Recognizer, SourceInfo
-from streamdyn.receipt import Receipt
-from streamdyn.run.local import run_cursor
-from streamdyn.timeline import WindowResult
-from streamdyn.trace import TraceWriter
-
-logger = logging.getLogger(__name__)
-
-VIDEO_SUFFIXES = frozenset(
-    [
-        ".3gp",
-        ".asf",
-        ".avi",
-        ".flv",
-        ".h264",
-        ".h265",
-        ".ivf",
-        ".m2ts",
-        ".m4v",
-        ".mkv",
-        ".mov",
-        ".mp4",
-        ".mpeg",
-        ".mpg",
-        ".mts",
-        ".mxf",
-        ".ogv",
-        ".qt",
-        ".ts",
-        ".vob",
-        ".webm",
-        ".wmv",
-        ".y4m",
-    ]
-)
 PREFIX_AUDITS = 20
 """Audits after which a self-tuning policy's knob is taken as set."""
 
