@@ -1,8 +1,7 @@
 """Index many videos: an agent chooses the frames, a recognizer looks, a searchable file comes out.
 
 Files run in worker threads (decoding and onnxruntime release the interpreter lock). Where the
-policy tunes itself, the first files run one after another until `)
-PREFIX_AUDITS` audits have set its
+policy tunes itself, the first files run one after another until `PREFIX_AUDITS` audits have set its
 knob; the others start from there. A killed job goes on where it was: outcomes and checkpoint of a
 window are stored together, so that the rows end up the same as those of an unbroken run.
 """
@@ -37,10 +36,32 @@ logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
     f".{name}"
-    for name in (
-        "3gp asf avi flv h264 h265 ivf m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv qt ts vob webm "
-        "wmv y4m"
-    ).split()
+    for name in [
+        "3gp",
+        "asf",
+        "avi",
+        "flv",
+        "h264",
+        "h265",
+        "ivf",
+        "m2ts",
+        "m4v",
+        "mkv",
+        "mov",
+        "mp4",
+        "mpeg",
+        "mpg",
+        "mts",
+        "mxf",
+        "ogv",
+        "qt",
+        "ts",
+        "vob",
+        "webm",
+        "wmv",
+        "y4m",
+    ]
+)
 PREFIX_AUDITS = 20
 """Audits after which a self-tuning policy's knob is taken as set."""
 
