@@ -12,8 +12,8 @@ drift adds up and is caught. Then the policy is disarmed until the picture has s
 neighbours differ by less than `low`), so that a fade or a pan costs two calls and not one an item;
 after `patience` items it is armed again even if the picture never settles.
 
-Cost: every item is decoded and scaled to 32x24 grey (preview `luma`), and 15 µs for the decision.
-Frame differencing as in Kang et al. 2017, NoScope, arXiv:1703.02529, section 4.1.
+Cost: every item is decoded and scaled to 32x24 grey (preview `luma`), and 20 µs for the decision.
+Frame differencing as in Kang et al. 2017, NoScope, arXiv:1703.02529.
 Differs: compared with the last processed frame, not with a fixed or a t seconds older one.
 """
 
@@ -55,9 +55,9 @@ class Change:
         lookahead: Items to plan at once; does not change what is chosen.
     """
 
-    threshold: float = 0.06
-    low: float = 0.01
-    patience: int = 30
+    threshold: float = 0.02
+    low: float = 0.005
+    patience: int = 10
     lookahead: int = 32
     name = "change"
     version = "1"

@@ -1,20 +1,25 @@
-"""Follow the encoder's bits: a packet much larger than usual holds something new.
+"""Stride in bits instead of items: look again once the encoder has coded enough that is new.
 
-A P or B packet codes what could not be predicted, so its size is a free measure of change. An item
-is processed when its packet is `factor` times the usual size of its kind (keyframe, needed,
-disposable), when its keyframe comes before its time (encoders put one where the scene changes),
-or, as a keyframe, when nothing was processed for `max_gap_items`.
+A P or B packet codes what could not be predicted, so its size is a free measure of change. Sizes
+are taken relative to the running median of their kind (keyframe, needed by others, disposable) and
+added up; an item is processed when the sum since the last processed one reaches `every` usual
+packets, so calls come closer together in motion, and a packet that large is processed at once. So
+is a keyframe before its time: encoders put one where the scene changes.
+
+```
+relative size   1 1 1 1 4 5 1 1 1 1 9 1      every = 8
+sum             1 2 3 4 8 5 6 7 8 1 . 1
+processed               P       P   P
+```
 
 Cost: no preview and no decoding to decide; under 5 µs an item in windows of 64.
-Packet metadata as a frame filter: Yuan et al. 2022, PacketGame, ACM SIGCOMM.
-Differs: no learned predictor, only the ratio to the running median.
+Packet sizes gate video inference in Yuan et al. 2023, PacketGame, ACM SIGCOMM.
+Differs: no learned predictor, only the sum of relative sizes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from streamdyn.errors import ConfigError
 from streamdyn.observation import Grade, Observation
@@ -25,29 +30,25 @@ from streamdyn.registry import policy
 
 @dataclass(frozen=True, slots=True)
 class PacketMotionState:
-    """What is usual in this stream, and what was processed last."""
+    """What is usual in this stream, and how much was coded since the last processed item."""
 
     history: SizeHistory = field(default_factory=SizeHistory)
     cadence: Cadence = field(default_factory=Cadence)
-    last: int | None = None
-    """Ordinal of the last processed item."""
+    coded: float | None = None
+    """Sum of relative sizes; `None` before the first item."""
 
 
 @policy("packet_motion")
 @dataclass(frozen=True, kw_only=True)
 class PacketMotion:
-    """Process items with unusually large packets, and a keyframe now and then.
+    """Process an item whenever enough was coded since the last one.
 
     Args:
-        factor: Size over the running median of its kind that counts as motion, above 1.
-        max_gap_items: A keyframe is processed when nothing was for so long.
-        min_gap_items: Fewest items between two processed ones, so that a burst costs few calls.
+        every: Usual packets between two processed items, at least 1; in a quiet stream a stride.
         lookahead: Items to plan at once; their sizes are part of the median.
     """
 
-    factor: float = 3.0
-    max_gap_items: int = 250
-    min_gap_items: int = 8
+    every: float = 40.0
     lookahead: int = 64
     name = "packet_motion"
     version = "1"
@@ -55,11 +56,8 @@ class PacketMotion:
     glances = frozenset[Grade]()
 
     def __post_init__(self) -> None:
-        if self.factor <= 1 or not 1 <= self.min_gap_items <= self.max_gap_items:
-            raise ConfigError(
-                "packet_motion needs factor > 1 and 1 <= min_gap_items <= max_gap_items, got "
-                f"{self.factor = }, {self.min_gap_items = }, {self.max_gap_items = }"
-            )
+        if self.every < 1:
+            raise ConfigError(f"packet_motion needs every >= 1 packets, got {self.every}")
 
     def initial_state(self) -> PacketMotionState:
         """Nothing seen."""
@@ -68,18 +66,18 @@ class PacketMotion:
     def decide(self, obs: Observation, state: PacketMotionState) -> tuple[Plan, PacketMotionState]:
         """Close the window at once."""
         block = obs.window
-        ratio = state.history.relative(block)
+        relative = state.history.relative(block)
         early = state.cadence.early(block)
-        moving = early | (~block.keyframe & (ratio > self.factor))
-        chosen, last = [], state.last
-        for index in np.flatnonzero(moving | block.keyframe):
-            ordinal = block.first + int(index)
-            needed_gap = self.min_gap_items if moving[index] else self.max_gap_items
-            if last is None or ordinal - last >= needed_gap:
-                chosen.append(int(index))
-                last = ordinal
-        scores = np.where(early, max(self.factor, 1), ratio).astype(np.float32)
+        coded = self.every if state.coded is None else state.coded
+        chosen = []
+        for index, (size, is_early) in enumerate(
+            zip(relative.tolist(), early.tolist(), strict=True)
+        ):
+            coded += size
+            if coded >= self.every or is_early:
+                chosen.append(index)
+                coded = 0.0
         after = PacketMotionState(
-            state.history.extended(block), state.cadence.extended(block), last
+            state.history.extended(block), state.cadence.extended(block), coded
         )
-        return Plan.process_only(len(block), chosen, scores=scores), after
+        return Plan.process_only(len(block), chosen, scores=relative), after

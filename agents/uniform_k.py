@@ -1,7 +1,7 @@
 """k items spread evenly over the whole stream: the baseline at a fixed number of calls.
 
 Cost: no preview, but the stream must have ended before anything is chosen, so it is for files.
-The segment centres of Wang et al. 2016, Temporal Segment Networks, arXiv:1608.00859, section 3.1.
+The segment centres of Wang et al. 2016, Temporal Segment Networks, arXiv:1608.00859.
 """
 
 from __future__ import annotations

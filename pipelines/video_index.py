@@ -35,33 +35,12 @@ from streamdyn.trace import TraceWriter
 logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
-    f".{name}"
-    for name in [
-        "3gp",
-        "asf",
-        "avi",
-        "flv",
-        "h264",
-        "h265",
-        "ivf",
-        "m2ts",
-        "m4v",
-        "mkv",
-        "mov",
-        "mp4",
-        "mpeg",
-        "mpg",
-        "mts",
-        "mxf",
-        "ogv",
-        "qt",
-        "ts",
-        "vob",
-        "webm",
-        "wmv",
-        "y4m",
-    ]
-)
+    (
+        ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".ivf", ".m2ts",
+        ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
+        ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+    )
+)  # fmt: skip
 PREFIX_AUDITS = 20
 """Audits after which a self-tuning policy's knob is taken as set."""
 

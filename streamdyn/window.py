@@ -45,7 +45,7 @@ class OpenWindow:
 
     def open_items(self) -> Array:
         """`(N,)` bool, the items not decided yet."""
-        return (self.status == Status.OPEN) | (self.status == Status.GLANCED)
+        return np.isin(self.status, (Status.OPEN, Status.GLANCED))
 
     def first_items(self, count: int) -> OpenWindow:
         """The window cut off after `count` items."""

@@ -49,7 +49,7 @@ class SizeHistory:
 
     sizes: tuple[Array, ...] = (_NO_SIZES,) * _KINDS
     """Three int32 arrays of at most `memory` sizes."""
-    memory: int = 64
+    memory: int = 256
     """Packets of each kind to remember."""
 
     def extended(self, block: Block) -> SizeHistory:
@@ -61,21 +61,27 @@ class SizeHistory:
         )
         return SizeHistory(sizes, self.memory)
 
+    def usual(self, block: Block) -> npt.NDArray[np.float32]:
+        """Median size of each kind, in the history and `block` together.
+
+        Returns:
+            `(3,)` float32, bytes, at least 1; infinite for a kind that was never seen.
+        """
+        kind = _kind(block)
+        medians = np.full(_KINDS, np.inf, np.float32)
+        for k in range(_KINDS):
+            sizes = np.concatenate([self.sizes[k], block.num_bytes[kind == k]])
+            if sizes.size:
+                medians[k] = max(np.median(sizes), 1)
+        return medians
+
     def relative(self, block: Block) -> npt.NDArray[np.float32]:
-        """Size of each item over the median of its kind, in the history and `block` together.
+        """Size of each item over the usual size of its kind.
 
         Returns:
             `(N,)` float32, 1 is usual.
         """
-        kind = _kind(block)
-        ratio = np.ones(len(block), np.float32)
-        for k in range(_KINDS):
-            mine = kind == k
-            if mine.any():
-                sizes = block.num_bytes[mine]
-                usual = np.median(np.concatenate([self.sizes[k], sizes]))
-                ratio[mine] = sizes / max(usual, 1)
-        return ratio
+        return np.asarray(block.num_bytes / self.usual(block)[_kind(block)], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
