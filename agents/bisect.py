@@ -12,8 +12,10 @@ items      0 . . 3 . 5 . . . . . 11        ends disagree: the middle, then the h
            cat   cat dog         dog
 ```
 
-Decoded items and keyframes near the wanted place are preferred, so a quiet GOP is never decoded.
-Reads `lookahead` items at once: a file at leisure, a live stream at that much latency.
+Decoded items and keyframes near the wanted place are preferred, and the dearer it is to reach the
+middle of an interval, the more doubt it takes to look there: a GOP between keyframes that agree is
+never decoded. The window is longer than the usual longest GOP (250 items), so that it can end at a
+keyframe; a live stream pays for `lookahead` in latency, a file does not.
 
 The idea is binary search for change points; looking again only where sampled outcomes disagree
 follows BlazeIt's and Boggart's propagation (Kang et al. 2019, arXiv:1805.01046; Agarwal and
@@ -38,7 +40,11 @@ from streamdyn.registry import policy
 MISSING = -0.5
 """Standing of a label that the other end does not list; half as bad as the best is good."""
 DETOUR = 1 / 6
-"""How far from the wanted place a cheaper item may be, as a share of the interval."""
+"""How far from the middle a cheaper item may be, as a share of the interval."""
+END_DETOUR = 3 / 4
+"""How far before the end of the window a cheaper right end may be, as a share of the window."""
+CALL_MS = 6.5
+"""Nominal cost of converting and recognizing an item, to set the price of decoding against."""
 
 
 @policy("bisect")
@@ -50,11 +56,14 @@ class Bisect:
         max_doubt: Doubt, in items, up to which an interval is left alone; smaller looks closer.
         min_gap: Intervals up to this many items are never split.
         lookahead: Items to see at once, and so the longest interval.
+        thrift: How much of the decoding price is added to the doubt that looking there takes; 0
+            looks at prices only to choose among neighbours.
     """
 
-    max_doubt: float = 32.0
+    max_doubt: float = 30.0
     min_gap: int = 4
-    lookahead: int = 192
+    lookahead: int = 256
+    thrift: float = 0.3
     name = "bisect"
     version = "1"
     previews = frozenset[Grade]()
@@ -63,10 +72,10 @@ class Bisect:
     """What to tune, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
-        if self.max_doubt <= 0 or self.min_gap < 1 or self.lookahead < 2:
+        if self.max_doubt <= 0 or self.min_gap < 1 or self.lookahead < 2 or self.thrift < 0:
             raise ConfigError(
-                "bisect needs max_doubt > 0, min_gap >= 1 and lookahead >= 2, got "
-                f"{self.max_doubt = }, {self.min_gap = }, {self.lookahead = }"
+                "bisect needs max_doubt > 0, min_gap >= 1, lookahead >= 2 and thrift >= 0, got "
+                f"{self.max_doubt = }, {self.min_gap = }, {self.lookahead = }, {self.thrift = }"
             )
 
     def initial_state(self) -> None:
@@ -100,9 +109,12 @@ class Bisect:
             if length <= self.min_gap:
                 continue
             doubt = length * doubt_per_item(known[a], known[b], obs.agree)
-            if doubt > self.max_doubt:
-                place = _cheap_place(obs, is_open, (a + b) // 2, max(0, a + 1), b, length * DETOUR)
-                if place is not None:
+            if doubt <= self.max_doubt:
+                continue
+            place = _cheap_place(obs, is_open, (a + b) // 2, max(0, a + 1), b, length * DETOUR)
+            if place is not None:
+                price = 1 + self.thrift * obs.reach_cost_ms[place] / CALL_MS
+                if doubt > self.max_doubt * price:
                     wanted.append((place, doubt))
         return wanted
 
@@ -110,7 +122,7 @@ class Bisect:
         """The last item, or a keyframe or decoded item near it; the first one of a stream too."""
         n = len(obs.window)
         ends = [] if obs.left is not None else [_cheap_place(obs, is_open, 0, 0, n, 0)]
-        ends.append(_cheap_place(obs, is_open, n - 1, 0, n, n * DETOUR))
+        ends.append(_cheap_place(obs, is_open, n - 1, 0, n, n * END_DETOUR))
         return [(place, float("inf")) for place in dict.fromkeys(ends) if place is not None]
 
 

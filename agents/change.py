@@ -63,11 +63,13 @@ class Change:
     version = "1"
     previews = frozenset[Grade](("luma",))
     glances = frozenset[Grade]()
+    knob = ("threshold", 0.002, 0.3)
+    """What `agreement` tunes: the option, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.threshold < 1 or self.patience < 1:
+        if not (0 < self.low < 1 and 0 < self.threshold < 1) or self.patience < 1:
             raise ConfigError(
-                "change needs 0 < low <= threshold < 1 and patience >= 1, got "
+                "change needs low and threshold in (0, 1) and patience >= 1, got "
                 f"{self.low = }, {self.threshold = }, {self.patience = }"
             )
 

@@ -33,6 +33,8 @@ class Keyframe:
     version = "1"
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
+    knob = ("min_gap_items", 1, 1000)
+    """What `agreement` tunes: the option, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
         if self.min_gap_items < 1:

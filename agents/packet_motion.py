@@ -7,8 +7,8 @@ packets, so calls come closer together in motion, and a packet that large is pro
 is a keyframe before its time: encoders put one where the scene changes.
 
 ```
-relative size   1 1 1 1 4 5 1 1 1 1 9 1      every = 8
-sum             1 2 3 4 8 5 6 7 8 1 . 1
+relative size   1 1 1 1 4 5 1 1 1 1 9  1      every = 8
+sum             1 2 3 4 8 5 6 7 8 1 10 1
 processed               P       P   P
 ```
 
@@ -54,6 +54,8 @@ class PacketMotion:
     version = "1"
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
+    knob = ("every", 1.0, 1000.0)
+    """What `agreement` tunes: the option, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
         if self.every < 1:

@@ -52,6 +52,8 @@ class Random:
     version = "1"
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
+    knob = ("share", 1.0, 0.001)
+    """What `agreement` tunes: the option, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

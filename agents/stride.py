@@ -35,6 +35,8 @@ class Stride:
     version = "1"
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
+    knob = ("every", 1, 1000)
+    """What `agreement` tunes: the option, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.offset < 0:

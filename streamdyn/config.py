@@ -126,6 +126,23 @@ def load_config(path: str | Path | None, overrides: dict[str, Any] | None = None
         ) from exc
 
 
+def with_target(config: RunConfig, target: float) -> RunConfig:
+    """The configuration with a policy that tunes itself until it agrees that much.
+
+    A policy that has a knob is wrapped in `agreement`; `agreement` itself gets the target.
+
+    Raises:
+        ConfigError: The policy has no knob, or the target is not in (0, 1).
+    """
+    held = config.policy
+    table = held.model_dump()
+    if held.name != "agreement":
+        table = {"name": "agreement", "inner": held.name, "options": held.options}
+    policy = PartConfig(**{**table, "target": target})
+    policy.build("policy")
+    return config.model_copy(update={"policy": policy})
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():

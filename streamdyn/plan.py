@@ -95,6 +95,6 @@ class Plan:
         return Plan(actions, **kwargs)
 
     def __repr__(self) -> str:
-        text = "".join("OSGpP"[a] for a in self.actions[:60])
+        text = "".join("OSGpP?"[min(a, 5)] for a in self.actions[:60])
         more = "…" if len(self.actions) > 60 else ""
         return f"Plan({text}{more}, done={self.done}, hop={self.hop}, stop={self.stop})"

@@ -4,6 +4,7 @@
 index      0 1 2 3 4 5 6 7
 coded      K P b P K P P P       b is disposable: nothing is decoded from it
 reach      1 2 3 3 1 2 3 4
+after 2    0 0 0 1 1 2 3 4       the decoder stands before 3
 after 3    0 0 3 0 1 2 3 4       b was left out on the way: getting it means starting at K
 ```
 """
@@ -33,7 +34,7 @@ class ReachModel:
         numbers, self._gop = np.unique(window.gop, return_inverse=True)
         self._reached = np.zeros(len(numbers), np.int32)
         if not window.keyframe[0]:
-            self._reached[0] = window.reach[0] - 1
+            self._reached[self._gop[0]] = window.reach[0] - 1
         self._decoded = np.zeros(len(window), bool)
 
     def first_items(self, count: int) -> ReachModel:
@@ -56,7 +57,9 @@ class ReachModel:
 
     def take(self, indices: Any) -> None:
         """The items at `indices` were decoded."""
-        np.maximum.at(self._reached, self._gop[indices], self._window.reach[indices])
+        # A disposable item is not on the way to any other one.
+        passed = self._window.reach[indices] - self._window.disposable[indices]
+        np.maximum.at(self._reached, self._gop[indices], passed)
         self._decoded[indices] = True
 
 

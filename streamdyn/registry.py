@@ -87,7 +87,7 @@ def parts(kind: PartKind) -> Mapping[str, Callable[..., Any]]:
     return dict(sorted(_parts[kind].items()))
 
 
-def build(kind: PartKind, name: str, **options: Any) -> Any:
+def build(kind: PartKind, name: str, /, **options: Any) -> Any:
     """Construct a part by name; the constructor is the schema of its options.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 
 from streamdyn.budget import Budget
 from streamdyn.clock import Pts
-from streamdyn.errors import ConfigError
+from streamdyn.errors import ConfigError, SourceError
 from streamdyn.items import Array, Block, FrameSpec, Item, ItemError, Selection
 from streamdyn.observation import Grade
 from streamdyn.outcome import Outcome
@@ -41,8 +41,14 @@ class RecordedStream:
         self.blocks: list[Block] = []
         self.receipt = Receipt()
         self.header: dict[str, Any] = {}
-        for record in read_trace(path):
-            self._take(record)
+        for number, record in enumerate(read_trace(path), 1):
+            try:
+                self._take(record)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as exc:
+                raise SourceError(
+                    f"cannot replay line {number} of the trace {path}: it is damaged ({exc!r}); "
+                    "record the trace again"
+                ) from exc
         if not self.blocks:
             raise ConfigError(f"cannot replay {path}: it holds no windows; the run saw no items")
         self.stream: str = self.header["stream"]
@@ -54,7 +60,9 @@ class RecordedStream:
             case "window":
                 block = block_from_json(record, self.header["stream"])
                 # Items handed back by an early close are shown again in the next window.
-                seen = self.blocks[-1].stop if self.blocks else 0
+                seen = self.blocks[-1].stop if self.blocks else block.first
+                if block.first > seen:
+                    raise ValueError(f"the windows of items {seen} to {block.first - 1} are missing")
                 if block.stop > seen:
                     self.blocks.append(block.slice(max(0, seen - block.first), len(block)))
             case "preview":
@@ -99,9 +107,9 @@ class RecordedCursor:
         self, ordinals: Sequence[int], spec: FrameSpec
     ) -> tuple[list[Item], list[ItemError]]:
         """Items without pixels; counts the packets that decoding them would have fed."""
-        self._decode(ordinals)
-        base = self.info.time_base
-        return [Item(self._source.stream, o, Pts(0, base), _NOTHING) for o in ordinals], []
+        for ordinal in ordinals:
+            self._decode(ordinal)
+        return [Item(self._source.stream, o, self._pts(o), _NOTHING) for o in ordinals], []
 
     def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
         """The recorded previews.
@@ -116,19 +124,29 @@ class RecordedCursor:
                 f"cannot replay with {grade} previews: the trace {self._source.path} has none of "
                 f"item {missing}; record one with a policy that looks at all of them"
             )
+        if grade != "audio":
+            for ordinal in ordinals:
+                self._decode(ordinal)
         return np.stack([known[o] for o in ordinals])
 
-    def _decode(self, ordinals: Sequence[int]) -> None:
-        for ordinal in ordinals:
-            place = bisect_right(self._firsts, ordinal) - 1
-            block = self._source.blocks[place]
-            i = ordinal - block.first
-            gop, reach = int(block.gop[i]), int(block.reach[i])
-            reached = self._reached.get(gop, 0)
-            behind = reach if block.disposable[i] and ordinal not in self._decoded else 0
-            self._receipt.num_decoded += reach - reached if reach > reached else behind
-            self._reached[gop] = max(reached, reach)
-            self._decoded.add(ordinal)
+    def _place(self, ordinal: int) -> tuple[Block, int]:
+        block = self._source.blocks[bisect_right(self._firsts, ordinal) - 1]
+        return block, ordinal - block.first
+
+    def _pts(self, ordinal: int) -> Pts:
+        block, i = self._place(ordinal)
+        return block.pts_at(i)
+
+    def _decode(self, ordinal: int) -> None:
+        if ordinal in self._decoded:
+            return
+        block, i = self._place(ordinal)
+        gop, reach, disposable = int(block.gop[i]), int(block.reach[i]), bool(block.disposable[i])
+        reached = self._reached.get(gop, 0)
+        behind = reach if disposable else 0
+        self._receipt.num_decoded += reach - reached if reach > reached else behind
+        self._reached[gop] = max(reached, reach - disposable)
+        self._decoded.add(ordinal)
 
     def release(self, before: int) -> None:
         """Nothing is held."""
@@ -169,9 +187,10 @@ class RecordedRecognizer:
 
     def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
         """The recorded outcome of each item, or the nearest one."""
-        return [self._answer(item.ordinal) for item in selection.items], hidden
+        return [self._answer(item) for item in selection.items], hidden
 
-    def _answer(self, ordinal: int) -> Outcome:
+    def _answer(self, item: Item) -> Outcome:
+        ordinal = item.ordinal
         outcome = self._source.outcomes.get(ordinal)
         if outcome is not None:
             return outcome
@@ -179,7 +198,7 @@ class RecordedRecognizer:
         place = bisect_left(self._known, ordinal)
         near = self._known[max(0, place - 1) : place + 1]
         source = self._source.outcomes[min(near, key=lambda known: abs(known - ordinal))]
-        return replace(source, ordinal=ordinal)
+        return replace(source, ordinal=ordinal, pts=item.pts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,19 +254,24 @@ def replay(
     )
     outcomes = {o.ordinal: o for result in results for o in result.outcomes}
     pts = np.concatenate([result.window.pts for result in results])
-    sources = propagate(pts, sorted(outcomes), propagation)
+    first = results[0].window.first
+    sources = propagate(pts, sorted(o - first for o in outcomes), propagation)
     scores = [
-        recognizer.agree(outcomes[int(sources[o])], found) if sources[o] >= 0 else 0.0
+        recognizer.agree(outcomes[first + int(sources[o - first])], found)
+        if sources[o - first] >= 0
+        else 0.0
         for o, found in recorded.outcomes.items()
-        if o < len(pts)
+        if o < first + len(pts)
     ]
     spent = recorded.receipt
     estimate = None
     if spent.num_decoded and spent.num_processed:
         call_ms = (spent.recognize_ms + spent.convert_ms) / spent.num_processed
+        preview_ms = spent.preview_ms / max(1, spent.num_glanced)
         estimate = (
             spent.demux_ms
             + summary.receipt.num_decoded * spent.decode_ms / spent.num_decoded
+            + summary.receipt.num_glanced * preview_ms
             + summary.receipt.num_processed * call_ms
             + summary.receipt.policy_ms
         )

@@ -31,6 +31,7 @@ from streamdyn.receipt import Receipt
 
 FORMAT = 1
 _ARRAYS = ("pts", "keyframe", "num_bytes", "disposable", "gop", "reach")
+_BOX = ("score", "left", "top", "right", "bottom")
 
 
 class Trace(Protocol):
@@ -93,9 +94,9 @@ class TraceWriter:
                 "chosen": entries,
                 "num_skipped": int((plan.actions == Action.SKIP).sum()),
                 "num_open": int((plan.actions == Action.OPEN).sum()),
-                "done": plan.done,
-                "hop": plan.hop,
-                "stop": plan.stop,
+                "done": None if plan.done is None else int(plan.done),
+                "hop": int(plan.hop),
+                "stop": bool(plan.stop),
             }
         )
 
@@ -132,7 +133,7 @@ def read_trace(path: str | Path) -> Iterator[dict[str, Any]]:
     file = Path(path)
     if not file.is_file():
         raise SourceError(f"cannot read the trace {path}: no such file; check the path")
-    with file.open(encoding="utf-8") as lines:
+    with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
@@ -168,12 +169,12 @@ def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
         "time_base": f"{outcome.pts.time_base.numerator}/{outcome.pts.time_base.denominator}",
         "recognizer": outcome.recognizer,
         "labels": outcome.labels,
-        "scores": [round(s, 5) for s in outcome.scores],
+        "scores": [float(score) for score in outcome.scores],
     }
     if outcome.text:
         record["text"] = outcome.text
     if outcome.boxes:
-        record["boxes"] = [[getattr(b, name) for name in b.__slots__] for b in outcome.boxes]
+        record["boxes"] = [[b.label, *(float(getattr(b, n)) for n in _BOX)] for b in outcome.boxes]
     if outcome.embedding is not None:
         record["embedding"] = _to_base64(outcome.embedding)
     return record

@@ -38,6 +38,9 @@ class Clip:
     """Number of the picture shown at each pts."""
     clockwise: int = 0
     """Degrees to turn the coded picture for display."""
+    stores_pts: bool = True
+    """Whether the file says in what order pictures are shown; else `pts` may count from anywhere
+    and a plain decode gives them none that increase."""
 
     def make(self, folder: Path) -> Path:
         """Write the clip into `folder`."""
@@ -50,13 +53,18 @@ CLIPS: dict[str, Clip] = {}
 
 
 def clip(
-    suffix: str, pts: Sequence[int], pictures: Sequence[int] | None = None, clockwise: int = 0
+    suffix: str,
+    pts: Sequence[int],
+    pictures: Sequence[int] | None = None,
+    *,
+    clockwise: int = 0,
+    stores_pts: bool = True,
 ) -> Callable[[Callable[[Path], None]], Callable[[Path], None]]:
     """Enter a function in `CLIPS` with what its clip shows."""
 
     def enter(write: Callable[[Path], None]) -> Callable[[Path], None]:
-        shown = range(len(pts)) if pictures is None else pictures
-        CLIPS[write.__name__] = Clip(write.__name__, suffix, write, pts, shown, clockwise)
+        name, shown = write.__name__, range(len(pts)) if pictures is None else pictures
+        CLIPS[name] = Clip(name, suffix, write, pts, shown, clockwise, stores_pts)
         return write
 
     return enter
@@ -219,11 +227,30 @@ def mpeg4(path: Path) -> None:
     encode(path, "mpeg4", 60, {"g": "15", "bf": "2"})
 
 
-@clip(".avi", every(1, 60, first=1))
+@clip(".avi", every(1, 60), stores_pts=False)
 def mpeg4_avi(path: Path) -> None:
-    """The same in AVI, which stores no pts: the demuxer works them out; pts 1, 2, ..., 60 of
-    1/25 s."""
+    """The same in AVI, which stores no pts; one picture every 1/25 s."""
     encode(path, "mpeg4", 60, {"g": "15", "bf": "2"})
+
+
+@clip(".avi", every(1, 60), stores_pts=False)
+def h264_avi(path: Path) -> None:
+    """H.264 with B-frames and three closed GOPs in AVI; one picture every 1/25 s."""
+    encode(path, "libx264", 60, x264(20, "bframes=3"))
+
+
+@clip(".mp4", every(MP4_TICKS, 60), stores_pts=False)
+def h264_without_offsets(path: Path) -> None:
+    """MP4 that holds B-frames and, wrongly, no composition offsets: pts are in decode order."""
+
+    def forget(coded: list[av.Packet]) -> list[av.Packet]:
+        for i, packet in enumerate(coded):
+            packet.pts = packet.dts = i
+        return coded
+
+    encode(
+        path, "libx264", 60, x264(30, "bframes=3", "b-adapt=0", "b-pyramid=normal"), alter=forget
+    )
 
 
 @clip(".avi", every(1, 40))

@@ -22,7 +22,8 @@ def packets_of(path: Path) -> list[av.Packet]:
 def test_a_clip_shows_the_pictures_and_pts_it_claims(clip: Clip, clip_path: ClipPath) -> None:
     with av.open(str(clip_path(clip.name))) as container:
         frames = list(container.decode(video=0))
-    assert [frame.pts for frame in frames] == list(clip.pts)
+    if clip.stores_pts:
+        assert [frame.pts for frame in frames] == list(clip.pts)
     numbers = [read_number(frame.to_ndarray(format="rgb24")) for frame in frames]
     assert numbers == list(clip.pictures)
     assert {-frame.rotation % 360 for frame in frames} == {clip.clockwise}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from streamdyn.errors import MissingExtra, StoreError, UnknownName
+from streamdyn.errors import MissingExtra, UnknownName
+from streamdyn.index.placing import put_in_place, write_explained
 from streamdyn.index.reading import IndexReader
 from streamdyn.index.records import MediaRow, Segment
 from streamdyn.outcome import Box, Outcome
@@ -68,7 +67,7 @@ def _done(index: IndexReader) -> Iterator[MediaRow]:
 
 
 def _export_jsonl(index: IndexReader, target: Path) -> list[Path]:
-    with _put_in_place(target) as part, part.open("w", encoding="utf-8") as file:
+    with put_in_place(target) as part, part.open("w", encoding="utf-8") as file:
         for record in segment_records(index):
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
     return [target]
@@ -102,22 +101,22 @@ def _export_parquet(index: IndexReader, target: Path) -> list[Path]:
         }
     )
     table = pa.Table.from_pylist(list(segment_records(index)), schema=schema)
-    with _put_in_place(target) as part:
+    with put_in_place(target) as part:
         pq.write_table(table, part)
     return [target]
 
 
 def _export_webvtt(index: IndexReader, target: Path) -> list[Path]:
-    with _explained(target):
+    with write_explained(target):
         target.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     for media in _done(index):
         path = target / _vtt_name(media)
         if path in written:
             path = path.with_name(f"{path.stem}.{media.id}.vtt")
-        with _explained(path):
+        with write_explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with _put_in_place(path) as part:
+        with put_in_place(path) as part:
             part.write_text(webvtt(media, index.segments(media.id)), encoding="utf-8")
         written.append(path)
     return written
@@ -185,7 +184,7 @@ def _export_coco(index: IndexReader, target: Path) -> list[Path]:
         "annotations": annotations,
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
     }
-    with _put_in_place(target) as part:
+    with put_in_place(target) as part:
         part.write_text(json.dumps(coco, ensure_ascii=False), encoding="utf-8")
     return [target]
 
@@ -225,26 +224,3 @@ def _coco_box(
         "iscrowd": 0,
         "score": box.score,
     }
-
-
-@contextmanager
-def _put_in_place(target: Path) -> Iterator[Path]:
-    """A name to write to; renamed to `target` when the body succeeds, deleted when it fails."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with _explained(target):
-        try:
-            yield part
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise StoreError(
-            f"cannot write {target}: {exc.strerror or exc}; what was there is unchanged; check "
-            "the folder and the free space"
-        ) from exc

@@ -131,6 +131,12 @@ class IndexReader(Database):
         )
         return sum((Receipt(**json.loads(text)) for (text,) in rows), Receipt())
 
+    def run_configs(self) -> list[dict[str, Any]]:
+        """Configurations of the calls that wrote to the index, newest first."""
+        return [
+            json.loads(text) for (text,) in self.fetch("SELECT config FROM runs ORDER BY id DESC")
+        ]
+
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """Table → sorted rows, for telling whether two indexes hold the same.
 

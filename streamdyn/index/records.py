@@ -45,6 +45,8 @@ class MediaRow:
     """Seconds per tick; `None` until the file was opened."""
     num_items: int | None = None
     """As the header says; once done, as many as passed by."""
+    note: str = ""
+    """What the source says a user should know about this file, such as unreliable times."""
     stream: str = ""
     """Id of the stream that was read; empty before the first window."""
     start_ticks: int | None = None
@@ -75,6 +77,7 @@ class MediaRow:
             rate=info.rate_from_header,
             time_base=info.time_base,
             num_items=info.num_items_from_header,
+            note=info.note,
         )
 
     def pts(self, ticks: int) -> Pts:

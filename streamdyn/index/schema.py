@@ -46,6 +46,7 @@ CREATE TABLE media (
     rate TEXT,
     time_base TEXT,
     num_items INTEGER,
+    note TEXT NOT NULL,
     start_ticks INTEGER,
     stop_ticks INTEGER,
     propagation TEXT,

@@ -1,7 +1,7 @@
 """Log mel energies of the sound around a moment: what a policy may hear before it looks.
 
-Cost: the audio stream is decoded up to the moment (AAC: about 2 ms a second of sound), then per row
-0.2 ms for resampling and 0.2 ms for the mel energies (44.1 kHz, windows of 0.5 s, one thread).
+Cost: the audio stream is decoded up to the moment (AAC: about 1 ms a second of sound), then 0.5 to
+1 ms a row for resampling and mel energies (44.1 kHz, windows of 0.5 s, one thread).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Where a new shot begins: from packets, from luma, or from TransNetV2.
 
-Cost: `packet_cuts` about 3 µs an item and no decoding; `luma_cuts` 1 µs on top of a glance at the
-pictures; `transnet_cuts` about 20 ms an item on one CPU thread (it sees each twice), on top of decoding every
-item: worth it only before a recognizer that costs much more.
+Cost: `packet_cuts` 1 µs an item in windows of 512 (5 in windows of 64), nothing is decoded;
+`luma_cuts` 1 µs on top of a glance at the pictures; `transnet_cuts` about 20 ms an item on one CPU
+thread (it sees each twice), on top of decoding every item: worth it only before a recognizer that
+costs much more.
 """
 
 from __future__ import annotations

@@ -209,8 +209,7 @@ class AudioCursor:
         first = left // period_out - margin
         last = ceil((left + self._source.num_samples) / period_out) + margin
         start, stop = first * period_in, last * period_in
-        samples, _ = self._reader.read(max(start, 0), stop)
-        samples = np.pad(samples, (max(-start, 0), 0))
+        samples, _ = self._reader.read(start, stop)
         reason = self._reader.damage(start, stop)
         with self._receipt.timed("convert"):
             self._receipt.num_converted += 1

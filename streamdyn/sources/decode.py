@@ -91,7 +91,7 @@ class GopDecoder:
             if index > last and (not missing or self._draining_is_cheaper(index - last)):
                 break
             self._next = index + 1
-            if gop.disposable[index] and index not in missing:
+            if gop.disposable[index] and index < last and index not in missing:
                 continue
             self._inside.add(index)
             yield from self._take(gop, packets[index], missing)

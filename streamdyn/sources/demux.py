@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,16 @@ class Demuxer:
         if not self._can_cut:
             return 0
         # Later packets have a larger dts, and no pts is below its dts.
-        certain = sum(ticks <= last.packet.dts for ticks, _, _ in self._pending)
-        return certain if certain >= self.max_block_items // 2 else 0
+        certain = sum(bool(ticks <= last.packet.dts) for ticks, _, _ in self._pending)
+        if certain < self.max_block_items // 2:
+            return 0
+        # Best between two runs of B-frames, where all that was decoded so far is shown.
+        shown = [index for _, index, _ in sorted(self._pending, key=lambda entry: entry[:2])]
+        latest = list(accumulate(shown, max))
+        for n in range(certain, self.max_block_items // 2, -1):
+            if latest[n - 1] < min(shown[n:], default=latest[-1] + 1):
+                return n
+        return certain
 
     def _emit(self, count: int) -> Block:
         gop = self._gop

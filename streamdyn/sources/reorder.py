@@ -1,8 +1,8 @@
 """Right the pts of containers that only know decode order (AVI; MP4 written without offsets).
 
-There the k-th picture shown has the k-th dts. H.264 and HEVC say the order in their slice headers
-(FFmpeg's `dts2pts` bitstream filter reads it); MPEG-4 part 2 in its picture types: a B-VOP is shown
-before the anchor (I- or P-VOP) that precedes it in decode order.
+There the k-th picture shown has the k-th dts. H.264 says the order in its slice headers (see
+`picture_order`); MPEG-4 part 2 in its picture types: a B-VOP is shown before the anchor (I- or
+P-VOP) that precedes it in decode order.
 
 ```
 decode order   I0 P1 b2 b3 P4 b5 b6
@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-import av
 from av.bitstream import BitStreamFilterContext
+
+from streamdyn.sources.picture_order import in_shown_order, is_referred_to, nal_length_size
 
 VOP_START = b"\x00\x00\x01\xb6"
 I_VOP, B_VOP = 0, 2
 PEEK_PACKETS = 48
-Order = Literal["container", "mpeg4", "dts2pts"]
+Order = Literal["container", "mpeg4", "h264"]
 
 
 class Coded(NamedTuple):
@@ -53,15 +54,18 @@ def choose_order(container: Any, stream_index: int) -> tuple[Order, str]:
     head = [p for p in islice(container.demux(stream), PEEK_PACKETS) if p.size]
     if not is_avi and any(p.pts != p.dts for p in head):
         return "container", ""
-    try:
-        for _ in _filtered(head, "dts2pts", stream):
-            continue
-    except av.error.FFmpegError as exc:
-        return "container", (
-            "the container gives pts in decode order and the slice headers cannot be read "
-            f"({exc.strerror}): times may be wrong by a few frames; re-encode to mend it"
-        )
-    return "dts2pts", ""
+    why = "HEVC slice headers are not read"
+    if codec == "h264":
+        try:
+            for _ in in_shown_order(iter(head), stream):
+                continue
+            return "h264", ""
+        except ValueError as exc:
+            why = str(exc)
+    return "container", (
+        f"the container gives pts in decode order and cannot be set right ({why}): times may be "
+        "wrong by a few frames; re-encode to mend it"
+    )
 
 
 def coded_pictures(packets: Iterator[Any], stream: Any, order: Order) -> Iterator[Coded]:
@@ -72,17 +76,21 @@ def coded_pictures(packets: Iterator[Any], stream: Any, order: Order) -> Iterato
     packets = (p for p in packets if p.size)
     if order == "mpeg4":
         return _mpeg4(_filtered(packets, "mpeg4_unpack_bframes", stream))
-    if order == "dts2pts":
-        packets = _filtered(packets, "dts2pts", stream)
-    is_vp8 = stream.codec_context.name == "vp8"
-    return (_as_flagged(packet, is_vp8) for packet in packets)
+    codec = stream.codec_context.name
+    length_size = nal_length_size(stream) if codec == "h264" else 0
+    timed = in_shown_order(packets, stream) if order == "h264" else ((p, p.pts) for p in packets)
+    return (_as_flagged(packet, ticks, codec, length_size) for packet, ticks in timed)
 
 
-def _as_flagged(packet: Any, is_vp8: bool) -> Coded:
-    ticks = packet.pts if packet.pts is not None else packet.dts
+def _as_flagged(packet: Any, pts: int | None, codec: str, length_size: int) -> Coded:
+    ticks = pts if pts is not None else packet.dts
     # Not shown: cut away by an edit list, or an alternate reference picture of VP8.
-    shown = not packet.is_discard and not (is_vp8 and not memoryview(packet)[0] >> 4 & 1)
-    return Coded(packet, ticks, packet.is_keyframe, packet.is_disposable, shown)
+    shown = not packet.is_discard and not (codec == "vp8" and not memoryview(packet)[0] >> 4 & 1)
+    # MP4 and MPEG-TS flag no disposable pictures; the slice headers of H.264 do.
+    disposable = packet.is_disposable or (
+        codec == "h264" and not packet.is_keyframe and not is_referred_to(packet, length_size)
+    )
+    return Coded(packet, ticks, packet.is_keyframe, disposable, shown)
 
 
 def _filtered(packets: Iterable[Any], name: str, stream: Any) -> Iterator[Any]:

@@ -12,6 +12,9 @@ and only if the container's pts name the sample exactly (not in Matroska, which 
 others are decoded from the start: AAC fills noise bands from a generator that runs from the first
 frame on, Opus predicts from frame to frame without end.
 
+A packet that the decoder refuses is silence, and noted as damage. FFmpeg's FLAC and PCM decoders
+refuse nothing, so damage there is noise. A gap between packets is silence.
+
 Memory: the last 30 s.
 """
 
@@ -96,7 +99,7 @@ class SampleReader:
         Returns:
             `(stop - start,)` float32 in [-1, 1], 0 where the file has none; a count.
         """
-        self._move_to(start)
+        self._move_to(max(start, 0))
         while self._position < stop and (frame := next(self._frames, None)) is not None:
             self._add(frame)
             self._forget(start)

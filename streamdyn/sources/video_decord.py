@@ -31,7 +31,7 @@ from streamdyn.registry import source
 from streamdyn.sources.video_av import OnCorrupt, VideoAv, VideoAvCursor
 
 NUM_CHECKED = 4
-"""Keyframes whose pictures are compared when a file is opened."""
+"""GOPs whose first, middle and last pictures are compared when a file is opened."""
 LARGEST_DIFFERENCE = 4.0
 """Mean absolute difference, in levels of 255, that two builds of FFmpeg may have."""
 NARROW = 96
@@ -115,8 +115,12 @@ class VideoDecordCursor:
             )
         if reader.get_key_indices() != keyframes:
             raise self._refusal("it takes keyframes for other pictures (open GOPs)")
-        places = np.linspace(0, len(keyframes) - 1, min(NUM_CHECKED, len(keyframes)))
-        checked = sorted({keyframes[round(place)] for place in places})
+        ends = np.array([*keyframes, len(self._all)])
+        places = np.linspace(0, len(keyframes) - 1, min(NUM_CHECKED, len(keyframes))).astype(int)
+        starts, stops = ends[places], ends[places + 1]
+        checked = sorted(
+            {*starts.tolist(), *(stops - 1).tolist(), *((starts + stops) // 2).tolist()}
+        )
         expected, _ = index.materialize(checked, AS_CODED)
         for item in reversed(expected):  # Backwards, so that every picture needs a seek.
             try:

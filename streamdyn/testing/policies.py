@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields, replace
@@ -103,7 +104,13 @@ def _stored(policy: Policy[Any], state: Any) -> Any:
     session = SessionState(
         Position(0, None), f"{policy.name}/{policy.version}", state, BudgetMeter(Budget())
     )
-    data = dump(session)
+    try:
+        data = dump(session)
+    except (pickle.PicklingError, AttributeError, TypeError) as exc:
+        raise PlanError(
+            f"the state of policy {policy.name} cannot be pickled: {exc}; keep plain data, arrays "
+            "and dataclasses in it"
+        ) from exc
     if len(data) > MAX_STATE_BYTES:
         raise PlanError(
             f"the state of policy {policy.name} takes {len(data)} bytes in a checkpoint; it is "

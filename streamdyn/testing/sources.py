@@ -191,13 +191,25 @@ def check_full_pass(
 
 
 def check_plan(
-    open_source: OpenSource, choose: Choose, spec: FrameSpec = SMALL, *, whole_stream: bool = False
+    open_source: OpenSource,
+    choose: Choose,
+    spec: FrameSpec = SMALL,
+    *,
+    whole_stream: bool = False,
+    full: Pass | None = None,
 ) -> None:
     """A plan that skips gives the items that a full pass gives, and converts no other.
 
     Where an item of a damaged stream can only be decoded by one of the two, it is not compared.
+
+    Args:
+        open_source: Opens a cursor.
+        choose: The plan.
+        spec: Picture to ask for.
+        whole_stream: Plan once for the whole stream instead of block by block.
+        full: A full pass made before with the same source and `spec`.
     """
-    full = drive(open_source(None), everything, spec)
+    full = full or drive(open_source(None), everything, spec)
     done = drive(open_source(None), choose, spec, whole_stream=whole_stream)
     data = {ordinal: item.data for ordinal, item in full.items.items()}
     name = getattr(choose, "__name__", str(choose))
@@ -216,14 +228,17 @@ def check_plan(
 
 def check_plans(open_source: OpenSource, spec: FrameSpec = SMALL) -> None:
     """`check_plan` for every plan in `PLANS`, block by block and over the whole stream."""
-    for choose in PLANS.values():
-        check_plan(open_source, choose, spec)
-        check_plan(open_source, choose, spec, whole_stream=True)
-
-
-def check_resume(open_source: OpenSource, spec: FrameSpec = SMALL) -> None:
-    """A cursor opened after any item goes on with the next one and gives the same rest."""
     full = drive(open_source(None), everything, spec)
+    for choose in PLANS.values():
+        check_plan(open_source, choose, spec, full=full)
+        check_plan(open_source, choose, spec, whole_stream=True, full=full)
+
+
+def check_resume(
+    open_source: OpenSource, spec: FrameSpec = SMALL, *, full: Pass | None = None
+) -> None:
+    """A cursor opened after any item goes on with the next one and gives the same rest."""
+    full = full or drive(open_source(None), everything, spec)
     pts = Block.join(full.blocks).pts
     n = len(pts)
     for ordinal in sorted({0, 1, n // 3, n // 2, n - 1, n}):
@@ -232,9 +247,11 @@ def check_resume(open_source: OpenSource, spec: FrameSpec = SMALL) -> None:
         _require_rest(full, rest, ordinal, f"resumed at ordinal {ordinal}")
 
 
-def check_hop(open_source: OpenSource, spec: FrameSpec = SMALL) -> None:
+def check_hop(
+    open_source: OpenSource, spec: FrameSpec = SMALL, *, full: Pass | None = None
+) -> None:
     """After `hop_to` the next block begins at the ordinal that was named."""
-    full = drive(open_source(None), everything, spec)
+    full = full or drive(open_source(None), everything, spec)
     n = len(Block.join(full.blocks))
     first = len(full.blocks[0])
     for ordinal in sorted({first, (first + n) // 2, n - 1, n} - set(range(first))):

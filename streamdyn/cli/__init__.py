@@ -1,0 +1,5 @@
+"""The command line: one module a group of commands; importing one registers its commands."""
+
+from streamdyn.cli.app import app, main
+
+__all__ = ["app", "main"]
