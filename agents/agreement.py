@@ -22,7 +22,7 @@ from streamdyn.errors import ConfigError
 from streamdyn.observation import AuditSummary, Grade, Observation
 from streamdyn.plan import Plan
 from streamdyn.protocols import Policy
-from streamdyn.registry import build, policy
+from streamdyn.registry import build, parts, policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,10 @@ class Agreement:
                 f"{self.target = }, {self.step = }, {self.margin = }"
             )
         if not hasattr(self._start(), "knob"):
+            tunable = [name for name, part in parts("policy").items() if hasattr(part, "knob")]
             raise ConfigError(
-                f"agreement cannot tune policy {self.inner!r}: it has no knob; wrap one that has, "
-                "such as bisect, change or stride"
+                f"agreement cannot tune policy {self.inner!r}: it has no knob; wrap one that has: "
+                f"{', '.join(tunable)}"
             )
 
     @property

@@ -82,7 +82,7 @@ class Bisect:
         """Nothing to remember: the last outcome comes with the observation."""
 
     def decide(self, obs: Observation, state: None) -> tuple[Plan, None]:
-        """Ask for the ends first, then for middles, and close the window when no doubt is left."""
+        """Ask for the ends, then for middles; close when no doubt, or nothing of the budget, is left."""
         n = len(obs.window)
         is_open = np.isin(obs.status, (Status.OPEN, Status.GLANCED))
         scores = np.zeros(n, np.float32)
@@ -90,7 +90,7 @@ class Bisect:
         for place, score in self._wanted(obs, is_open):
             actions[place] = Action.PROCESS
             scores[place] = score
-        if actions.any():
+        if actions.any() and obs.budget_left.items != 0:
             return Plan(actions, scores), None
         # Items after the right end wait for the next one, unless there is none.
         last = max(obs.outcomes, default=n - 1)

@@ -25,8 +25,9 @@ from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
-from streamdyn.index import MediaRow, SqliteIndex
-from streamdyn.protocols import Policy, Recognizer, SourceInfo
+from streamdyn.index import MediaRow, MediaSink, SqliteIndex
+from streamdyn.index.sqlite import MediaState
+from streamdyn.protocols import Cursor, Policy, Recognizer, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.run.local import run_cursor
 from streamdyn.timeline import WindowResult
@@ -107,6 +108,16 @@ def find_videos(paths: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
+def planned_states(
+    index_path: Path, config: RunConfig, videos: Sequence[str], *, root: Path | None = None
+) -> dict[str, MediaState]:
+    """What an index has of each video, without writing anything; only `done` needs no work."""
+    if not index_path.exists():
+        return dict.fromkeys(videos, "new")
+    with SqliteIndex(index_path, mode="read", root=root) as index:
+        return {video: index.state(index.describe(video), config.hash) for video in videos}
+
+
 class IndexJob:
     """One call of `streamdyn index`.
 
@@ -150,6 +161,7 @@ class IndexJob:
         Raises:
             StoreError: The index cannot be written; what was stored is kept.
             ConfigError: A part cannot be built or does not suit the run.
+            Stopped: `stop` was called; what was stored is kept.
         """
         started = time.perf_counter()
         self._recognizer()  # A missing model is a mistake in the call, not of every file.
@@ -170,12 +182,16 @@ class IndexJob:
         self._stop.set()
 
     def _todo(self, videos: Sequence[str]) -> Iterator[tuple[str, MediaRow]]:
+        seen = set()
         for path in videos:
             try:
                 media = self._index.describe(path)
             except SourceError as exc:
                 self.report.failures[path] = str(exc)
                 continue
+            if media.id in seen:
+                continue  # Named twice, as x.mp4 and ./x.mp4.
+            seen.add(media.id)
             state = self._index.state(media, self._config.hash)
             if state == "done":
                 self.report.num_unchanged += 1
@@ -201,9 +217,10 @@ class IndexJob:
                 if any(not f.done() or (not f.cancelled() and f.exception()) for f in futures):
                     self._stop.set()
                     pool.shutdown(cancel_futures=True)
-        for future in futures:
-            if not future.cancelled():
-                future.result()
+        errors = [exc for f in futures if not f.cancelled() and (exc := f.exception())]
+        # The others were stopped because of the one that failed.
+        for error in sorted(errors, key=lambda exc: isinstance(exc, Stopped)):
+            raise error
 
     def _run_file(self, path: str, media: MediaRow, *, in_prefix: bool = False) -> None:
         """Index one file; its own mistakes are noted in the index and end there."""
@@ -211,7 +228,11 @@ class IndexJob:
             raise Stopped
         sink = self._index.begin(media, self._config.hash)
         try:
-            self._watch(path, media, in_prefix)
+            resume = self._state_to_start_from(media)
+            source = self._config.build_source(path, media.path)
+            with closing(source.open(resume.position)) as cursor:
+                sink = self._index.begin(media.described(cursor.info), self._config.hash)
+                self._watch(path, cursor, sink, resume, in_prefix)
         except (StoreError, ConfigError, Stopped):
             raise
         except Exception as exc:
@@ -223,24 +244,21 @@ class IndexJob:
             with self._lock:
                 self.report.failures[path] = reason
 
-    def _watch(self, path: str, media: MediaRow, in_prefix: bool) -> None:
-        source = self._config.build_source(path, media.path)
-        resume = self._state_to_start_from(media)
-        recognizer = self._recognizer()
-        with closing(source.open(resume.position)) as cursor:
-            sink = self._index.begin(media.described(cursor.info), self._config.hash)
-            with self._trace(media, cursor.info) as trace:
-                summary = run_cursor(
-                    cursor,
-                    self._policy,
-                    recognizer,
-                    sink=sink,
-                    audit=self._config.build_audit(),
-                    propagation=self._config.propagation,
-                    trace=trace,
-                    resume=resume,
-                    on_window=_Progress(path, cursor.info, self._on_window),
-                )
+    def _watch(
+        self, path: str, cursor: Cursor, sink: MediaSink, resume: SessionState, in_prefix: bool
+    ) -> None:
+        with self._trace(sink.media, cursor.info) as trace:
+            summary = run_cursor(
+                cursor,
+                self._policy,
+                self._recognizer(),
+                sink=sink,
+                audit=self._config.build_audit(),
+                propagation=self._config.propagation,
+                trace=trace,
+                resume=resume,
+                on_window=_Progress(path, cursor.info, self._on_window),
+            )
         tuning = None
         if in_prefix:
             carried = self._policy.carry_over(summary.policy_state)  # type: ignore[attr-defined]

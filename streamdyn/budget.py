@@ -19,7 +19,7 @@ class Budget:
     """
 
     share: float | None = None
-    """Of the items that have passed by, in (0, 1]."""
+    """Of the items that were shown to the policy or hopped over by now, in (0, 1]."""
     items: int | None = None
     """Recognizer calls over the whole stream."""
     ms_per_media_second: float | None = None

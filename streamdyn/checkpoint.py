@@ -65,7 +65,12 @@ class _Unpickler(pickle.Unpickler):
             return super().find_class(module, name)
         if module.split(".")[0] in self._trusted:
             found = super().find_class(module, name)
-            if is_dataclass(found) or (isinstance(found, type) and issubclass(found, Enum)):
+            # The home of the class is asked too: a module also holds names it imported.
+            if (
+                isinstance(found, type)
+                and found.__module__.split(".")[0] in self._trusted
+                and (is_dataclass(found) or issubclass(found, Enum))
+            ):
                 return found
         raise pickle.UnpicklingError(f"a checkpoint may not hold {module}.{name}")
 
@@ -83,14 +88,16 @@ def load(data: bytes, policy: Policy[Any]) -> SessionState:
     """
     try:
         version, state = _Unpickler(data, type(policy).__module__.split(".")[0]).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, ValueError) as exc:
+    except Exception as exc:
+        # Damaged bytes make a pickle raise nearly anything.
         raise StoreError(
             f"cannot read the checkpoint: {exc}; index the file afresh with --no-resume"
         ) from exc
     expected = f"{policy.name}/{policy.version}"
-    if version != FORMAT or state.policy != expected:
+    held = state.policy if isinstance(state, SessionState) else None
+    if version != FORMAT or held != expected:
         raise StoreError(
-            f"the checkpoint is of format {version} and policy {state.policy}, not {FORMAT} and "
-            f"{expected}; index the file afresh with --no-resume"
+            f"cannot go on from the checkpoint: it is of format {version} and policy {held}, not "
+            f"{FORMAT} and {expected}; index the file afresh with --no-resume"
         )
     return state  # type: ignore[no-any-return]

@@ -48,8 +48,8 @@ class Pts:
 
 def format_seconds(seconds: float) -> str:
     """`h:mm:ss.mmm`, as WebVTT and people write it; negative times keep their sign."""
-    sign, milliseconds = ("-", -seconds) if seconds < 0 else ("", seconds)
-    total = round(milliseconds * 1000)
+    total = round(abs(seconds) * 1000)
+    sign = "-" if seconds < 0 and total else ""
     hours, rest = divmod(total, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
     whole, milli = divmod(rest, 1000)

@@ -32,7 +32,7 @@ from streamdyn.reach import nominal_ms_per_packet
 from streamdyn.receipt import Receipt
 from streamdyn.timeline import Propagation, Reason, WindowResult
 from streamdyn.trace import Trace
-from streamdyn.window import OpenWindow, by_spec, span_seconds
+from streamdyn.window import OpenWindow, by_spec, media_seconds
 
 Purpose = Literal["plan", "audit"]
 
@@ -132,12 +132,16 @@ class Session:
         """Leave items unseen; they are demuxed, which is nearly free, so that time stays exact."""
         while self.state.hop_left and (block := self._fill(min(self.state.hop_left, 4096))):
             self.state.hop_left -= len(block)
-            self.state.meter.pass_by(len(block), span_seconds(block))
+            self._pass_by(block)
             window = self._open(block)
             window.status[:] = Status.SKIPPED
             window.reasons[:] = Reason.HOPPED
             yield from self._close(window)
         self.state.hop_left = 0
+
+    def _pass_by(self, block: Block) -> None:
+        seconds = media_seconds(block, self.state.position.after_ticks)
+        self.state.meter.pass_by(len(block), seconds)
 
     def _open(self, block: Block) -> OpenWindow:
         if self._trace is not None:
@@ -146,14 +150,18 @@ class Session:
 
     def _watch(self, block: Block) -> Events:
         window, state = self._open(block), self.state
-        state.meter.pass_by(len(block), span_seconds(block))
+        self._pass_by(block)
         self._preview(window, self._policy.previews - {"packet"}, range(len(block)))
         last_outcomes: dict[int, Outcome] = {}
         round_number = 0
         while True:
             obs = self._observe(window, last_outcomes)
-            with window.receipt.timed("policy"):
+            thought = Receipt()
+            with thought.timed("policy"):
                 plan, state.policy_state = self._policy.decide(obs, state.policy_state)
+            state.meter.spend(thought)
+            window.receipt += thought
+            self._check(window, plan)
             if self._trace is not None:
                 self._trace.plan(block, plan, round_number, obs.reach_cost_ms)
             last_outcomes = yield from self._carry_out(window, plan, obs)
@@ -180,7 +188,6 @@ class Session:
     def _carry_out(
         self, window: OpenWindow, plan: Plan, obs: Observation
     ) -> Generator[Request, Answer, dict[int, Outcome]]:
-        self._check(window, plan)
         can_change = window.open_items()
         if plan.scores is not None:
             window.scores[can_change] = plan.scores[can_change]
@@ -230,7 +237,6 @@ class Session:
         kept, refused = np.sort(wanted[: int(limit)]), wanted[int(limit) :]
         window.status[refused] = Status.SKIPPED
         window.reasons[refused] = Reason.OVER_BUDGET
-        window.receipt.num_over_budget += len(refused)
         return kept
 
     def _recognize(
@@ -278,7 +284,7 @@ class Session:
     def _preview(
         self, window: OpenWindow, grades: Iterable[Grade], indices: Sequence[int] | Array
     ) -> None:
-        for grade in grades:
+        for grade in sorted(grades):
             ordinals = [window.block.first + int(i) for i in indices]
             rows = self._cursor.preview(grade, ordinals)
             if self._trace is not None:
@@ -298,7 +304,8 @@ class Session:
         n, done = len(window.block), plan.done or len(window.block)
         if done < n:
             rest = window.block.slice(done, n)
-            self.state.meter.give_back(len(rest), span_seconds(rest))
+            last_closed = int(window.block.pts[done - 1])
+            self.state.meter.give_back(len(rest), media_seconds(rest, last_closed))
             self._buffer = rest if self._buffer is None else Block.join([rest, self._buffer])
             window = window.first_items(done)
         window.status[window.open_items()] = Status.SKIPPED
@@ -337,6 +344,7 @@ class Session:
             state.left = outcomes[-1]
         state.position = Position(block.stop, int(block.pts[-1]))
         window.receipt.num_items, window.receipt.num_skipped = len(block), len(skipped)
+        window.receipt.num_over_budget = int((window.reasons == Reason.OVER_BUDGET).sum())
         self._cursor.release(block.stop)
         if self._trace is not None:
             self._trace.receipt(block.first, block.stop, window.receipt)

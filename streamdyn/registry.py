@@ -35,7 +35,7 @@ _loaded: set[PartKind] = set()
 def _register(kind: PartKind, name: str) -> Callable[[Part], Part]:
     def add(part: Part) -> Part:
         known = _parts[kind].get(name)
-        if known is not None and known.__qualname__ != part.__qualname__:
+        if known is not None and _home(known) != _home(part):
             raise ConfigError(
                 f"two parts claim the {kind} name {name!r}: {known.__module__} and "
                 f"{part.__module__}; rename one"
@@ -44,6 +44,10 @@ def _register(kind: PartKind, name: str) -> Callable[[Part], Part]:
         return part
 
     return add
+
+
+def _home(part: Callable[..., Any]) -> tuple[str, str]:
+    return part.__module__, part.__qualname__
 
 
 def policy(name: str) -> Callable[[Part], Part]:

@@ -62,7 +62,7 @@ class RecordedStream:
                 # Items handed back by an early close are shown again in the next window.
                 seen = self.blocks[-1].stop if self.blocks else block.first
                 if block.first > seen:
-                    raise ValueError(f"the windows of items {seen} to {block.first - 1} are missing")
+                    raise ValueError(f"the window of items {seen}..{block.first} is missing")
                 if block.stop > seen:
                     self.blocks.append(block.slice(max(0, seen - block.first), len(block)))
             case "preview":

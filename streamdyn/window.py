@@ -56,6 +56,7 @@ class OpenWindow:
             status=self.status[:count],
             reasons=self.reasons[:count],
             scores=self.scores[:count],
+            errors=[e for e in self.errors if e.ordinal < self.block.first + count],
         )
 
 
@@ -69,9 +70,13 @@ def by_spec(spec: FrameSpec, plan: Plan, indices: Array) -> list[tuple[FrameSpec
     return list(groups.items())
 
 
-def span_seconds(block: Block) -> float:
-    """Media time the items span, the gap to the next item taken as the mean gap."""
-    if len(block) == 1:
-        return 0.0
-    span = int(block.pts[-1] - block.pts[0]) * block.time_base
-    return float(span) * len(block) / (len(block) - 1)
+def media_seconds(block: Block, after_ticks: int | None) -> float:
+    """Media time that the items add, such that the times of consecutive blocks add up.
+
+    From the item before (at the start of a stream: from a mean gap before the first item) to the
+    last one.
+    """
+    first, last = int(block.pts[0]), int(block.pts[-1])
+    if after_ticks is None:
+        after_ticks = first - (last - first) // max(1, len(block) - 1)
+    return float((last - after_ticks) * block.time_base)

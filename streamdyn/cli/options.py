@@ -78,7 +78,7 @@ Audit = Annotated[
     typer.Option(
         "--audit",
         metavar="RATE",
-        help="Share of the skipped items to look at after all, in [0, 1], to measure the agreement.",
+        help="Share of the skipped items to look at after all, in [0, 1]: measures the agreement.",
         rich_help_panel=SPENDING,
     ),
 ]
@@ -119,9 +119,7 @@ PropagationOption = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(
-        "--seed", metavar="N", help="Draws the audits.", rich_help_panel=SPENDING, min=0
-    ),
+    typer.Option("--seed", metavar="N", help="Draws the audits.", rich_help_panel=SPENDING, min=0),
 ]
 
 

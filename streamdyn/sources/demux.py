@@ -24,6 +24,7 @@ import numpy as np
 from streamdyn.errors import SourceError
 from streamdyn.items import Block
 from streamdyn.receipt import Receipt
+from streamdyn.sources.picture_order import MAX_REORDER
 from streamdyn.sources.reorder import Coded, choose_order, coded_pictures
 
 OPEN_TIMEOUT_SECONDS = 10.0
@@ -165,7 +166,7 @@ class Demuxer:
                         return self._emit(len(self._pending))
                     self._start_gop(coded)
                 self._add(coded)
-                if len(self._pending) >= self.max_block_items and (n := self._num_certain(coded)):
+                if len(self._pending) >= self.max_block_items and (n := self._num_certain()):
                     return self._emit(n)
 
     def _coded(self, container: Any, stream: Any) -> Iterator[Coded]:
@@ -202,7 +203,7 @@ class Demuxer:
         gop.disposable.append(coded.disposable)
         gop.reach.append(needed_before + 1)
         gop.num_bytes += packet.size
-        if packet.dts is None or ticks < packet.dts:
+        if packet.dts is None or (ticks < packet.dts and self._order == "container"):
             self._can_cut = False
         if not coded.shown:
             return
@@ -218,12 +219,17 @@ class Demuxer:
             )
         return coded.ticks
 
-    def _num_certain(self, last: Coded) -> int:
+    def _num_certain(self) -> int:
         """How many pending items come before anything that is still to be read."""
-        if not self._can_cut:
+        assert self._gop is not None
+        assert self._gop.packets is not None
+        # Later packets have a larger dts, and no pts is below its dts; where we set the pts, none
+        # is below the dts of a packet so many before.
+        lag = 0 if self._order == "container" else MAX_REORDER
+        if not self._can_cut or len(self._gop.packets) <= lag:
             return 0
-        # Later packets have a larger dts, and no pts is below its dts.
-        certain = sum(bool(ticks <= last.packet.dts) for ticks, _, _ in self._pending)
+        bound = self._gop.packets[-1 - lag].dts
+        certain = sum(bool(ticks <= bound) for ticks, _, _ in self._pending)
         if certain < self.max_block_items // 2:
             return 0
         # Best between two runs of B-frames, where all that was decoded so far is shown.

@@ -1,0 +1,183 @@
+"""Search an index by words, by an example picture, or by a frame of a video; thumbnails of hits.
+
+The example is embedded by the recognizer that made the index, as its stored configuration says.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from streamdyn.clock import Pts
+from streamdyn.config import RunConfig
+from streamdyn.errors import ConfigError, SourceError, StoreError
+from streamdyn.index import SqliteIndex
+from streamdyn.index.hits import Hit
+from streamdyn.index.pictures import Picture, jpeg, picture_shown_at, pictures_at, scale
+from streamdyn.index.placing import put_in_place, write_explained
+from streamdyn.index.search import search_by_vector
+from streamdyn.items import FrameSpec, Item, Selection
+from streamdyn.plan import FULL_EFFORT, Action
+from streamdyn.protocols import Recognizer
+
+logger = logging.getLogger(__name__)
+
+THUMBNAIL_WIDTH = 320
+"""Pixels."""
+AS_CODED = FrameSpec(None, None)
+
+
+def search_by_image(
+    index: SqliteIndex, image: str | Path, *, device: str = "cpu", limit: int = 10
+) -> list[Hit]:
+    """The segments that look most like a picture file.
+
+    Raises:
+        SourceError: The file is no picture.
+        ConfigError: The index was made by a recognizer without embeddings.
+    """
+    return search_by_picture(index, _read_image(Path(image)), device=device, limit=limit)
+
+
+def search_by_frame(
+    index: SqliteIndex, video: str, seconds: float, *, device: str = "cpu", limit: int = 10
+) -> list[Hit]:
+    """The segments that look most like what a video shows at a time.
+
+    Args:
+        index: Where to search.
+        video: Any file or URL; a name that is no file here is looked up below the index's root.
+        seconds: Media time.
+        device: Where the recognizer runs.
+        limit: Hits at most.
+
+    Raises:
+        SourceError: There is no such file, or no picture at that time.
+        ConfigError: The index was made by a recognizer without embeddings.
+    """
+    below_root = index.root / video
+    path = str(below_root) if not Path(video).exists() and below_root.exists() else video
+    picture = picture_shown_at(path, seconds, AS_CODED)
+    return search_by_picture(index, picture, device=device, limit=limit)
+
+
+def search_by_picture(
+    index: SqliteIndex, picture: Picture, *, device: str = "cpu", limit: int = 10
+) -> list[Hit]:
+    """The segments that look most like a picture.
+
+    Args:
+        index: Where to search.
+        picture: `(H, W, 3)` uint8 RGB.
+        device: Where the recognizer runs.
+        limit: Hits at most.
+    """
+    recognizer = recognizer_of(index)
+    recognizer.setup(device)
+    item = Item("example", 0, Pts(0, Fraction(1)), scale(picture, recognizer.input))
+    selection = Selection((item,), (Action.PROCESS,), (FULL_EFFORT,))
+    (outcome,), _ = recognizer.recognize(selection, recognizer.initial_hidden())
+    if outcome.embedding is None:
+        raise ConfigError(
+            f"cannot search {index.path} by picture: its recognizer {recognizer.name!r} makes no "
+            "embeddings; index with one that does, such as lite0"
+        )
+    return search_by_vector(index, outcome.embedding, outcome.recognizer, limit)
+
+
+def recognizer_of(index: SqliteIndex) -> Recognizer:
+    """The recognizer whose outcomes the index holds, not set up; of several, the latest.
+
+    Raises:
+        StoreError: No call of `streamdyn index` is noted that made the outcomes.
+    """
+    held = {name for (name,) in index.fetch("SELECT DISTINCT recognizer FROM outcomes")}
+    for table in index.run_configs():
+        recognizer = RunConfig.model_validate(table).build_recognizer()
+        if f"{recognizer.name}/{recognizer.version}" in held:
+            return recognizer
+    raise StoreError(
+        f"cannot embed an example for {index.path}: no run is noted in it that made its outcomes "
+        f"({', '.join(sorted(held)) or 'it has none'}); index the videos with streamdyn index"
+    )
+
+
+def parse_frame(text: str) -> tuple[str, float]:
+    """`VIDEO@SECONDS` or `VIDEO@h:mm:ss.mmm` as a path and seconds.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    video, at, time = text.rpartition("@")
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)", time)
+    if not at or not video or match is None:
+        raise ConfigError(
+            f"wrong frame {text!r}: it must be VIDEO@SECONDS, such as clip.mp4@12.5 or "
+            "clip.mp4@0:00:12.500"
+        )
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return video, hours * 3600 + minutes * 60 + seconds
+
+
+def write_thumbnails(
+    index: SqliteIndex, hits: Sequence[Hit], folder: str | Path
+) -> dict[int, Path]:
+    """Write the best picture of each hit as a JPEG file; those of one file in one pass over it.
+
+    A hit whose file is gone or cannot be decoded has none, which is logged.
+
+    Args:
+        index: Where the hits are from.
+        hits: Best first.
+        folder: Made when missing.
+
+    Returns:
+        Place of the hit, from 0 → its file.
+
+    Raises:
+        StoreError: The folder cannot be written.
+    """
+    target = Path(folder)
+    with write_explained(target):
+        target.mkdir(parents=True, exist_ok=True)
+    by_media: dict[str, list[int]] = defaultdict(list)
+    for place, hit in enumerate(hits):
+        by_media[hit.media_id].append(place)
+    written: dict[int, Path] = {}
+    for media_id, places in by_media.items():
+        path = index.locate(index.get(media_id))
+        wanted = {place: hits[place].best.ticks for place in places}
+        try:
+            pictures = pictures_at(path, wanted.values(), width=THUMBNAIL_WIDTH)
+        except SourceError as exc:
+            logger.warning("no thumbnails of %s: %s", path, exc)
+            continue
+        for place, ticks in wanted.items():
+            if ticks not in pictures:
+                logger.warning("no thumbnail of %s at %s ticks: not decoded", path, ticks)
+                continue
+            name = f"{place + 1:02d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', hits[place].path)}_{ticks}"
+            with put_in_place(target / f"{name[-200:]}.jpg") as part:
+                part.write_bytes(jpeg(pictures[ticks]))
+            written[place] = target / f"{name[-200:]}.jpg"
+    return dict(sorted(written.items()))
+
+
+def _read_image(path: Path) -> Picture:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(upright.convert("RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as exc:
+        raise SourceError(
+            f"cannot read the picture {path}: {getattr(exc, 'strerror', None) or exc}; name a "
+            "JPEG, PNG or WebP file"
+        ) from exc

@@ -1,0 +1,128 @@
+"""Progress of an index job on stderr: a bar on a terminal, else a line every ten seconds."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from streamdyn.cli.output import percent, remark
+from streamdyn.clock import format_seconds
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class ProgressReport:
+    """Adds up what the workers report; use it in a `with` block.
+
+    Args:
+        is_quiet: Say nothing.
+        now: Seconds, from any start.
+    """
+
+    def __init__(
+        self, *, is_quiet: bool = False, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._is_quiet, self._now = is_quiet, now
+        self._started = self._last_line = now()
+        self._latest: dict[str, Any] = {}
+        self._counts: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self._lock = threading.Lock()
+        self._bar: Progress | None = None
+        self._stack = ExitStack()
+
+    def watch(self, counts: Callable[[], tuple[int, int]]) -> None:
+        """Ask `counts` how many files are finished, and how many there are to do."""
+        self._counts = counts
+
+    def update(self, progress: Any) -> None:
+        """One more window of a file (`FileProgress`) is stored; called from the workers."""
+        with self._lock:
+            self._latest[progress.path] = progress
+            if self._is_quiet:
+                return
+            if self._bar is not None:
+                self._move_bar(self._bar)
+            elif self._now() - self._last_line >= SECONDS_BETWEEN_LINES:
+                self._last_line = self._now()
+                remark(self.line())
+
+    def line(self) -> str:
+        """Where the job stands, in words."""
+        finished, total = self._counts()
+        text = f"{finished} of {total} files, {self._rates()}"
+        left = self._seconds_left()
+        return text if left is None else f"{text}, about {format_seconds(left)[:-4]} left"
+
+    def _rates(self) -> str:
+        items = sum(p.items_done for p in self._latest.values())
+        passed = sum(p.receipt.num_items for p in self._latest.values())
+        calls = sum(p.receipt.num_processed + p.receipt.num_partial for p in self._latest.values())
+        elapsed = max(1e-9, self._now() - self._started)
+        share = percent(calls / passed) if passed else "nothing"
+        return f"{items:,} items, {passed / elapsed:,.0f} items/s, {share} recognized"
+
+    def _files_done(self) -> float:
+        """Finished files and the parts of those in work."""
+        finished, total = self._counts()
+        shares = sorted(
+            min(1.0, p.items_done / p.items_expected) if p.items_expected else 0.5
+            for p in self._latest.values()
+        )
+        in_work = shares[: max(0, len(shares) - finished)]
+        return min(total, finished + sum(in_work))
+
+    def _seconds_left(self) -> float | None:
+        done, (_, total) = self._files_done(), self._counts()
+        elapsed = self._now() - self._started
+        return elapsed * (total - done) / done if done > 0 else None
+
+    def _move_bar(self, bar: Progress) -> None:
+        finished, total = self._counts()
+        bar.update(
+            bar.task_ids[0],
+            completed=self._files_done(),
+            total=total,
+            files=f"{finished}/{total} files",
+            rates=self._rates(),
+        )
+
+    def __enter__(self) -> Self:
+        if not self._is_quiet and sys.stderr.isatty():
+            self._bar = self._stack.enter_context(
+                Progress(
+                    SpinnerColumn(),
+                    TextColumn("{task.fields[files]}"),
+                    BarColumn(bar_width=24),
+                    TextColumn("{task.fields[rates]}"),
+                    TimeElapsedColumn(),
+                    TextColumn("left"),
+                    TimeRemainingColumn(),
+                    console=Console(stderr=True),
+                    transient=True,
+                )
+            )
+            self._bar.add_task("index", total=None, files="starting", rates="")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()

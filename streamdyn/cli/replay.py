@@ -1,0 +1,70 @@
+"""`streamdyn replay`: what other policies would have cost and kept, from traces."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streamdyn.cli import options
+from streamdyn.cli.app import app
+from streamdyn.cli.output import percent, print_json_lines, show, table
+
+
+@app.command()
+def replay(
+    traces: Annotated[
+        list[str],
+        typer.Argument(metavar="TRACE...", help="Files of index --trace DIR, or such folders."),
+    ],
+    policy: Annotated[
+        list[str],
+        typer.Option(
+            "--policy", metavar="NAME[:KEY=VALUE,...]", help="To replay; may be given again."
+        ),
+    ],
+    budget_share: options.BudgetShare = None,
+    budget_items: options.BudgetItems = None,
+    propagation: options.PropagationOption = None,
+    as_json: options.Json = False,
+) -> None:
+    """Replay traces under other policies, without decoding or recognizing anything.
+
+    Items that nobody looked at in the recorded run are assumed to be like the nearest one that
+    somebody did; traces of a full pass (--policy stride:every=1) leave nothing to assume. With
+    --json, a JSON object a line.
+    """
+    from streamdyn.budget import Budget
+    from streamdyn.config import PartConfig, parse_part
+    from streamdyn.pipelines.replay_traces import find_traces, replay_traces
+
+    results = replay_traces(
+        find_traces(traces),
+        {text: PartConfig(**parse_part(text)).build("policy") for text in policy},
+        budget=Budget(share=budget_share, items=budget_items),
+        propagation="two-sided" if propagation is None else propagation.value,
+    )
+    if as_json:
+        print_json_lines(results)
+        return
+    rows = [
+        (
+            result.stream,
+            result.policy,
+            f"{result.num_items:,}",
+            percent(result.share_recognized),
+            percent(result.num_assumed / max(1, result.num_processed)),
+            f"{result.agreement:.3f}",
+            f"{result.num_compared:,}",
+            f"{result.num_decoded:,}",
+            "" if result.estimated_ms is None else f"{result.estimated_ms:,.0f}",
+        )
+        for result in results
+    ]
+    show(
+        table(
+            "", "*stream", "*policy", ">items", ">looked at", ">assumed", ">agreement",
+            ">compared", ">packets", ">ms, estimated",
+            rows=rows,
+        )
+    )  # fmt: skip
