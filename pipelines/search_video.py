@@ -52,7 +52,7 @@ def search_by_frame(
 
     Args:
         index: Where to search.
-        video: Any file or URL; a name that is no file here is looked up below the index's root.
+        video: Any file or URL; a name that is no file here is looked for in the index.
         seconds: Media time.
         device: Where the recognizer runs.
         limit: Hits at most.
@@ -61,8 +61,10 @@ def search_by_frame(
         SourceError: There is no such file, or no picture at that time.
         ConfigError: The index was made by a recognizer without embeddings.
     """
-    below_root = index.root / video
-    path = str(below_root) if not Path(video).exists() and below_root.exists() else video
+    path = video
+    if not Path(video).exists():
+        indexed = [row for row in index.media() if f"/{row.path}".endswith(f"/{video}")]
+        path = index.locate(indexed[0]) if len(indexed) == 1 else video
     picture = picture_shown_at(path, seconds, AS_CODED)
     return search_by_picture(index, picture, device=device, limit=limit)
 

@@ -233,6 +233,31 @@ def mpeg4_avi(path: Path) -> None:
     encode(path, "mpeg4", 60, {"g": "15", "bf": "2"})
 
 
+@clip(".avi", [i for i in range(44) if i % 11 != 5], stores_pts=False)
+def mpeg4_repeats(path: Path) -> None:
+    """AVI in which packets 5, 16, 27 and 38 say "show the last picture again" (not coded VOPs) and
+    hold none: 44 packets, 40 pictures."""
+
+    def repeat(coded: list[av.Packet]) -> list[av.Packet]:
+        # Start code; then P, no whole seconds, marker, time 0 in 5 bits, marker, not coded, stuffing.
+        empty = b"\0\0\1\xb6" + 0b01_0_1_00000_1_0_01111.to_bytes(2, "big")
+        packets = list(coded)
+        for place in (5, 16, 27, 38):
+            packet = av.Packet(empty)
+            packet.stream, packet.time_base = coded[0].stream, coded[0].time_base
+            packets.insert(place, packet)
+        return _in_decode_order(packets)
+
+    encode(path, "mpeg4", 40, {"g": "15"}, alter=repeat)
+
+
+def _in_decode_order(coded: list[av.Packet]) -> list[av.Packet]:
+    for i, packet in enumerate(coded):
+        packet.pts = packet.dts = i
+        packet.duration = 1
+    return coded
+
+
 @clip(".avi", every(1, 60), stores_pts=False)
 def h264_avi(path: Path) -> None:
     """H.264 with B-frames and three closed GOPs in AVI; one picture every 1/25 s."""
@@ -242,15 +267,8 @@ def h264_avi(path: Path) -> None:
 @clip(".mp4", every(MP4_TICKS, 60), stores_pts=False)
 def h264_without_offsets(path: Path) -> None:
     """MP4 that holds B-frames and, wrongly, no composition offsets: pts are in decode order."""
-
-    def forget(coded: list[av.Packet]) -> list[av.Packet]:
-        for i, packet in enumerate(coded):
-            packet.pts = packet.dts = i
-        return coded
-
-    encode(
-        path, "libx264", 60, x264(30, "bframes=3", "b-adapt=0", "b-pyramid=normal"), alter=forget
-    )
+    options = x264(30, "bframes=3", "b-adapt=0", "b-pyramid=normal")
+    encode(path, "libx264", 60, options, alter=_in_decode_order)
 
 
 @clip(".avi", every(1, 40))

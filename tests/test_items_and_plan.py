@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from streamdyn.clock import Pts
 from streamdyn.errors import ConfigError
 from streamdyn.items import Block, FrameSpec, Item, Selection
+from streamdyn.observation import Observation
 from streamdyn.plan import FULL_EFFORT, Action, Effort, Plan
 from streamdyn.testing.scripted import ScriptedPolicy, read_plan
 
@@ -156,13 +157,15 @@ def test_a_plan_is_read_back_from_what_it_prints():
 
 def test_a_scripted_policy_plays_its_plans_and_then_skips():
     policy = ScriptedPolicy(["PS"])
-    state = policy.initial_state()
-
-    class TwoItems:
-        window = block(2)
-
-    plan, state = policy.decide(TwoItems, state)
+    obs = Observation(
+        window=block(2),
+        status=np.zeros(2, np.uint8),
+        ended=True,
+        reach_cost_ms=np.zeros(2, np.float32),
+        agree=lambda left, right: 1.0,
+    )
+    plan, state = policy.decide(obs, policy.initial_state())
     assert repr(plan).startswith("Plan(PS,")
-    plan, state = policy.decide(TwoItems, state)
+    plan, state = policy.decide(obs, state)
     assert repr(plan).startswith("Plan(SS,")
-    assert (state, len(policy.seen)) == (1, 2)
+    assert (state, policy.seen) == (1, [obs, obs])

@@ -1,5 +1,7 @@
 """The command line: one module a group of commands; importing one registers its commands."""
 
+from streamdyn.cli import bench as _bench  # noqa: F401
+from streamdyn.cli import doctor as _doctor  # noqa: F401
 from streamdyn.cli import files as _files  # noqa: F401
 from streamdyn.cli import index as _index  # noqa: F401
 from streamdyn.cli import parts as _parts  # noqa: F401

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from streamdyn.sources.bits import Bits
+
 MAX_REORDER = 16
 """Pictures that may be decoded between a picture and one shown before it (H.264 A.3.1)."""
 SLICE, IDR_SLICE, SPS = 1, 5, 7
@@ -26,33 +28,6 @@ HIGH_PROFILES = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 START_CODE = b"\x00\x00\x01"
 HEADER_BYTES = 64
 """Of a NAL unit, enough for the fields read here unless there are long scaling lists."""
-
-
-class _Bits:
-    """Reads the bits of a NAL unit, most significant first."""
-
-    def __init__(self, nal: bytes) -> None:
-        payload = nal[1:].replace(b"\x00\x00\x03", b"\x00\x00")
-        self._value, self._left = int.from_bytes(payload, "big"), 8 * len(payload)
-
-    def read(self, count: int) -> int:
-        """The next `count` bits as a number."""
-        if count > self._left:
-            raise ValueError("a parameter set or slice header ends too early")
-        self._left -= count
-        return self._value >> self._left & ((1 << count) - 1)
-
-    def golomb(self) -> int:
-        """The next Exp-Golomb number, `ue(v)`."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-        return (1 << zeros) - 1 + self.read(zeros)
-
-    def signed_golomb(self) -> int:
-        """The next signed Exp-Golomb number, `se(v)`."""
-        code = self.golomb()
-        return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +47,7 @@ class SequenceHeader:
         Raises:
             ValueError: It is damaged, or counts in the one way not read here (type 1).
         """
-        bits = _Bits(nal)
+        bits = Bits(_payload(nal))
         profile = bits.read(8)
         bits.read(16)
         bits.golomb()
@@ -92,7 +67,12 @@ class SequenceHeader:
         return SequenceHeader(separate_planes, frame_num_bits, count_bits, bool(bits.read(1)))
 
 
-def _skip_chroma_fields(bits: _Bits) -> bool:
+def _payload(nal: bytes) -> bytes:
+    """Without the type byte and the bytes that keep start codes from appearing (7.4.1)."""
+    return nal[1:].replace(b"\x00\x00\x03", b"\x00\x00")
+
+
+def _skip_chroma_fields(bits: Bits) -> bool:
     chroma_format = bits.golomb()
     separate_planes = chroma_format == 3 and bool(bits.read(1))
     bits.golomb()
@@ -105,7 +85,7 @@ def _skip_chroma_fields(bits: _Bits) -> bool:
     return separate_planes
 
 
-def _skip_scaling_list(bits: _Bits, size: int) -> None:
+def _skip_scaling_list(bits: Bits, size: int) -> None:
     last = following = 8
     for _ in range(size):
         if following:
@@ -134,7 +114,7 @@ class _Counter:
         header = self._header
         if header is None or header.count_bits is None:
             return None
-        bits = _Bits(nal[:HEADER_BYTES])
+        bits = Bits(_payload(nal[:HEADER_BYTES]))
         for _ in range(3):
             bits.golomb()
         bits.read(2 if header.separate_planes else 0)

@@ -18,10 +18,9 @@ from typing import Any, Literal, NamedTuple
 
 from av.bitstream import BitStreamFilterContext
 
+from streamdyn.sources.mpeg4_headers import B_VOP, I_VOP, mpeg4_time_bits, mpeg4_vop_type
 from streamdyn.sources.picture_order import in_shown_order, is_referred_to, nal_length_size
 
-VOP_START = b"\x00\x00\x01\xb6"
-I_VOP, B_VOP = 0, 2
 PEEK_PACKETS = 48
 Order = Literal["container", "mpeg4", "h264"]
 
@@ -75,7 +74,8 @@ def coded_pictures(packets: Iterator[Any], stream: Any, order: Order) -> Iterato
     """
     packets = (p for p in packets if p.size)
     if order == "mpeg4":
-        return _mpeg4(_filtered(packets, "mpeg4_unpack_bframes", stream))
+        unpacked = _filtered(packets, "mpeg4_unpack_bframes", stream)
+        return _mpeg4(unpacked, bytes(stream.codec_context.extradata or b""))
     codec = stream.codec_context.name
     length_size = nal_length_size(stream) if codec == "h264" else 0
     timed = in_shown_order(packets, stream) if order == "h264" else ((p, p.pts) for p in packets)
@@ -100,15 +100,15 @@ def _filtered(packets: Iterable[Any], name: str, stream: Any) -> Iterator[Any]:
     yield from bitstream_filter.filter(None)
 
 
-def _mpeg4(packets: Iterator[Any]) -> Iterator[Coded]:
+def _mpeg4(packets: Iterator[Any], extradata: bytes) -> Iterator[Coded]:
     group: list[tuple[Any, int]] = []
-    num_anchors = 0
+    num_anchors, time_bits = 0, mpeg4_time_bits(extradata)
     for packet in packets:
-        data = memoryview(packet).tobytes()
-        place = data.find(VOP_START)
-        if place < 0 or place + 4 >= len(data):
+        data = bytes(packet)
+        time_bits = mpeg4_time_bits(data) or time_bits
+        vop_type = mpeg4_vop_type(data, time_bits)
+        if vop_type is None:
             continue
-        vop_type = data[place + 4] >> 6
         if vop_type != B_VOP:
             yield from _shown_after_its_bs(group, num_anchors > 1)
             group = []
