@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamdyn import __version__
-
-from .doctor_codecs import decode_a_few
+from streamdyn.pipelines.doctor_codecs import decode_a_few
 
 CheckStatus = Literal["ok", "warn", "missing"]
 MODELS = {
@@ -100,8 +99,8 @@ def _memory_bytes() -> int:
 def _av() -> Check:
     import av
 
-    major, minor, micro = av.library_versions["libavcodec"]
-    detail = f"{av.__version__} with FFmpeg {av.ffmpeg_version_info} (libavcodec {major}.{minor}.{micro})"
+    library = ".".join(map(str, av.library_versions["libavcodec"]))
+    detail = f"{av.__version__} with FFmpeg {av.ffmpeg_version_info} (libavcodec {library})"
     return Check("av", "ok", detail, is_needed=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def decode_a_few(codec: str) -> str:
     """
     import av
 
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to stderr otherwise.
     av.codec.Codec(codec, "r")
     encoder, container, options = ENCODERS[codec]
     try:
@@ -71,6 +73,6 @@ def _encode(
 def _decode(data: io.BytesIO) -> tuple[list[Any], str]:
     import av
 
-    with av.open(data) as container:
+    with av.open(data, "r") as container:
         frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
         return frames, container.streams.video[0].codec_context.name

@@ -301,7 +301,7 @@ class Session:
 
     def _close_some(self, window: OpenWindow, plan: Plan) -> Events:
         """Close the window, or the first `plan.done` items of it, and hand the rest back."""
-        n, done = len(window.block), plan.done or len(window.block)
+        n, done = len(window.block), int(plan.done or len(window.block))
         if done < n:
             rest = window.block.slice(done, n)
             last_closed = int(window.block.pts[done - 1])
@@ -309,7 +309,7 @@ class Session:
             self._buffer = rest if self._buffer is None else Block.join([rest, self._buffer])
             window = window.first_items(done)
         window.status[window.open_items()] = Status.SKIPPED
-        self.state.hop_left, self.state.stopped = plan.hop, plan.stop
+        self.state.hop_left, self.state.stopped = int(plan.hop), bool(plan.stop)
         yield from self._close(window)
 
     def _close(self, window: OpenWindow) -> Events:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -107,4 +108,4 @@ def propagate(
 def runs(labels: Sequence[str]) -> list[tuple[int, int]]:
     """Half-open index ranges of equal consecutive labels."""
     starts = [i for i, label in enumerate(labels) if i == 0 or label != labels[i - 1]]
-    return list(zip(starts, [*starts[1:], len(labels)], strict=True))
+    return list(pairwise([*starts, len(labels)]))

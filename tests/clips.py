@@ -239,7 +239,7 @@ def mpeg4_repeats(path: Path) -> None:
     hold none: 44 packets, 40 pictures."""
 
     def repeat(coded: list[av.Packet]) -> list[av.Packet]:
-        # Start code; then P, no whole seconds, marker, time 0 in 5 bits, marker, not coded, stuffing.
+        # A P-VOP: no whole seconds, marker, time 0 in 5 bits, marker, not coded, stuffing.
         empty = b"\0\0\1\xb6" + 0b01_0_1_00000_1_0_01111.to_bytes(2, "big")
         packets = list(coded)
         for place in (5, 16, 27, 38):

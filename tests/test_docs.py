@@ -17,13 +17,19 @@ from test_layers import LAYERS
 from streamdyn.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+)
 README = ROOT / "README.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 GLOSSARY = ROOT / "docs" / "glossary.md"
 TO_BE_WRITTEN = {"agents/ends.py", "tests/test_agent_ends.py", "tests/test_x.py"}
 """Files that CONTRIBUTING tells to write."""
+
+
+def page_name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def read(page: Path) -> str:
@@ -73,7 +79,7 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
 COMMANDS = sorted(typer.main.get_command(app).list_commands(None))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_the_commands_of_a_page_exist(page: Path) -> None:
     named = {
         match
@@ -83,7 +89,16 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
     assert named <= set(COMMANDS)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_page_of_the_command_line_says_what_the_help_says() -> None:
+    run = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "cli_page"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    same = run.stdout == read(ROOT / "docs" / "cli.md")
+    assert same, "run: python scripts/cli_page > docs/cli.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_the_files_that_a_page_names_exist(page: Path) -> None:
     folders = r"(?:streamdyn|agents|pipelines|tests|docs|benchmarks|scripts|\.ci)"
     named = {
@@ -95,7 +110,7 @@ def test_the_files_that_a_page_names_exist(page: Path) -> None:
     assert not {name for name in missing if "NAME" not in name}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_the_links_of_a_page_resolve(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", read(page)):
         if "://" in target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import typer
@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def table(title: str, *columns: str, rows: Iterable[Sequence[object]]) -> Table:
+def table(title: str, *columns: str, rows: Iterable[Iterable[object]]) -> Table:
     """A table; columns whose name begins with `>` are right-aligned numbers, with `*` may wrap."""
     made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for column in columns:

@@ -1,4 +1,4 @@
-"""What a packet of MPEG-4 part 2 (DivX, Xvid) says of its picture (ISO/IEC 14496-2, 6.2.3, 6.2.5)."""
+"""What a packet of MPEG-4 part 2 (DivX, Xvid) says of its picture (ISO/IEC 14496-2, 6.2)."""
 
 from __future__ import annotations
 
