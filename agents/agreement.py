@@ -129,7 +129,7 @@ class Agreement:
         _, finest, coarsest = self._start().knob
         low, high = sorted((finest, coarsest))
         direction = 1 if coarsest > finest else -1
-        value = state.value * exp(direction * self.step * beaten_by)
+        value = state.value * exp(min(99.0, direction * self.step * beaten_by))
         return replace(
             state,
             value=min(high, max(low, value)),

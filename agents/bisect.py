@@ -41,6 +41,8 @@ MISSING = -0.5
 """Standing of a label that the other end does not list; half as bad as the best is good."""
 DETOUR = 1 / 6
 """How far from the middle a cheaper item may be, as a share of the interval."""
+MIN_DETOUR = 2
+"""And at least that many items: next to a disposable picture there is mostly a decoded one."""
 END_DETOUR = 3 / 4
 """How far before the end of the window a cheaper right end may be, as a share of the window."""
 CALL_MS = 6.5
@@ -82,12 +84,13 @@ class Bisect:
         """Nothing to remember: the last outcome comes with the observation."""
 
     def decide(self, obs: Observation, state: None) -> tuple[Plan, None]:
-        """Ask for the ends, then for middles; close when no doubt, or nothing of the budget, is left."""
+        """Ask for the ends, then for middles; close when no doubt or no budget is left."""
         n = len(obs.window)
         is_open = np.isin(obs.status, (Status.OPEN, Status.GLANCED))
         scores = np.zeros(n, np.float32)
         actions = np.zeros(n, np.uint8)
-        for place, score in self._wanted(obs, is_open):
+        wanted = self._between(obs, is_open) if obs.outcomes else self._ends(obs, is_open)
+        for place, score in wanted:
             actions[place] = Action.PROCESS
             scores[place] = score
         if actions.any() and obs.budget_left.items != 0:
@@ -97,26 +100,30 @@ class Bisect:
         done = n if obs.ended else last + 1
         return Plan(np.full(n, Action.SKIP, np.uint8), done=done), None
 
-    def _wanted(self, obs: Observation, is_open: Array) -> list[tuple[int, float]]:
+    def _between(self, obs: Observation, is_open: Array) -> list[tuple[int, float]]:
+        """The middles of the intervals in doubt, and the end of a last one that has none."""
         known = dict(obs.outcomes)
-        if not known:
-            return self._ends(obs, is_open)
         if obs.left is not None:
             known[obs.left.ordinal - obs.window.first] = obs.left
         wanted = []
         for a, b in pairwise(sorted(known)):
             length = b - a
-            if length <= self.min_gap:
-                continue
             doubt = length * doubt_per_item(known[a], known[b], obs.agree)
-            if doubt <= self.max_doubt:
+            if length <= self.min_gap or doubt <= self.max_doubt:
                 continue
-            place = _cheap_place(obs, is_open, (a + b) // 2, max(0, a + 1), b, length * DETOUR)
+            detour = max(MIN_DETOUR, length * DETOUR)
+            place = _cheap_place(obs, is_open, (a + b) // 2, max(0, a + 1), b, detour)
             if place is not None:
                 price = 1 + self.thrift * obs.reach_cost_ms[place] / CALL_MS
                 if doubt > self.max_doubt * price:
                     wanted.append((place, doubt))
-        return wanted
+        n, last = len(obs.window), max(known)
+        if obs.ended and n - 1 - last > self.max_doubt:
+            # Nothing vouches for what follows the last known item, whatever it costs.
+            place = _cheap_place(obs, is_open, n - 1, last + 1, n, (n - last) * DETOUR)
+            if place is not None:
+                wanted.append((place, float(n - 1 - last)))
+        return _one_gop_at_a_time(obs, wanted)
 
     def _ends(self, obs: Observation, is_open: Array) -> list[tuple[int, float]]:
         """The last item, or a keyframe or decoded item near it; the first one of a stream too."""
@@ -124,6 +131,21 @@ class Bisect:
         ends = [] if obs.left is not None else [_cheap_place(obs, is_open, 0, 0, n, 0)]
         ends.append(_cheap_place(obs, is_open, n - 1, 0, n, n * END_DETOUR))
         return [(place, float("inf")) for place in dict.fromkeys(ends) if place is not None]
+
+
+def _one_gop_at_a_time(
+    obs: Observation, wanted: list[tuple[int, float]]
+) -> list[tuple[int, float]]:
+    """Those to ask for now: a decoder that leaves a GOP has to begin it again on its return.
+
+    Keyframes and decoded items at once, wherever they are; then the others of one GOP, until it
+    leaves no doubt.
+    """
+    easy = [w for w in wanted if obs.window.keyframe[w[0]] or obs.reach_cost_ms[w[0]] == 0]
+    if easy or not wanted:
+        return easy
+    gop = obs.window.gop[min(place for place, _ in wanted)]
+    return [w for w in wanted if obs.window.gop[w[0]] == gop]
 
 
 def doubt_per_item(

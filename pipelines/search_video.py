@@ -22,7 +22,7 @@ from streamdyn.index.hits import Hit
 from streamdyn.index.pictures import Picture, jpeg, picture_shown_at, pictures_at, scale
 from streamdyn.index.placing import put_in_place, write_explained
 from streamdyn.index.search import search_by_vector
-from streamdyn.items import FrameSpec, Item, Selection
+from streamdyn.items import Array, Item, Selection
 from streamdyn.plan import FULL_EFFORT, Action
 from streamdyn.protocols import Recognizer
 
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 THUMBNAIL_WIDTH = 320
 """Pixels."""
-AS_CODED = FrameSpec(None, None)
 
 
 def search_by_image(
@@ -42,7 +41,9 @@ def search_by_image(
         SourceError: The file is no picture.
         ConfigError: The index was made by a recognizer without embeddings.
     """
-    return search_by_picture(index, _read_image(Path(image)), device=device, limit=limit)
+    recognizer = recognizer_of(index)
+    picture = scale(_read_image(Path(image)), recognizer.input)
+    return _search_by_picture(index, recognizer, picture, device, limit)
 
 
 def search_by_frame(
@@ -65,24 +66,17 @@ def search_by_frame(
     if not Path(video).exists():
         indexed = [row for row in index.media() if f"/{row.path}".endswith(f"/{video}")]
         path = index.locate(indexed[0]) if len(indexed) == 1 else video
-    picture = picture_shown_at(path, seconds, AS_CODED)
-    return search_by_picture(index, picture, device=device, limit=limit)
-
-
-def search_by_picture(
-    index: SqliteIndex, picture: Picture, *, device: str = "cpu", limit: int = 10
-) -> list[Hit]:
-    """The segments that look most like a picture.
-
-    Args:
-        index: Where to search.
-        picture: `(H, W, 3)` uint8 RGB.
-        device: Where the recognizer runs.
-        limit: Hits at most.
-    """
     recognizer = recognizer_of(index)
+    picture = picture_shown_at(path, seconds, recognizer.input)
+    return _search_by_picture(index, recognizer, picture, device, limit)
+
+
+def _search_by_picture(
+    index: SqliteIndex, recognizer: Recognizer, picture: Array, device: str, limit: int
+) -> list[Hit]:
+    """The segments that look most like a picture of the recognizer's size."""
     recognizer.setup(device)
-    item = Item("example", 0, Pts(0, Fraction(1)), scale(picture, recognizer.input))
+    item = Item("example", 0, Pts(0, Fraction(1)), picture)
     selection = Selection((item,), (Action.PROCESS,), (FULL_EFFORT,))
     (outcome,), _ = recognizer.recognize(selection, recognizer.initial_hidden())
     if outcome.embedding is None:

@@ -226,6 +226,8 @@ class IndexJob:
         """Index one file; its own mistakes are noted in the index and end there."""
         if self._stop.is_set():
             raise Stopped
+        if not self._resume:
+            self._index.remove(media.id)
         sink = self._index.begin(media, self._config.hash)
         try:
             resume = self._state_to_start_from(media)

@@ -77,7 +77,7 @@ class RunConfig(BaseModel):
     @property
     def hash(self) -> str:
         """Changes whenever an outcome could."""
-        text = json.dumps(self.model_dump(exclude={"device"}), sort_keys=True)
+        text = json.dumps(self.model_dump(exclude={"device"}), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def build_source(self, path: str, stream: str) -> Source:

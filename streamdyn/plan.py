@@ -70,7 +70,7 @@ class Plan:
     """Close the first `done` items and hand the rest to the next window; `None`: all of them,
     once none is open."""
     hop: int = 0
-    """Items to leave unseen after the closed ones, not even demuxed where the source can seek."""
+    """Items to leave unseen after the closed ones: only demuxed, so that time stays exact."""
     stop: bool = False
     """End the stream after this plan: everything later is unobserved."""
 

@@ -13,6 +13,8 @@ import pytest
 from clips import CLIPS
 from damaged_clips import DAMAGED, REFUSED
 
+from streamdyn import registry
+
 
 @pytest.fixture(autouse=True)
 def no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
@@ -28,6 +30,13 @@ def random_state_is_restored() -> Iterator[None]:
     yield
     random.setstate(python_state)
     np.random.set_state(numpy_state)
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is forgotten after it."""
+    known = {kind: dict(registry.parts(kind)) for kind in registry._PACKAGES}
+    monkeypatch.setattr(registry, "_parts", known)
 
 
 @pytest.fixture(scope="session")

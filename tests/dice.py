@@ -29,20 +29,13 @@ class Dice:
         dice = np.random.default_rng([self.seed, state])
         n = len(obs.window)
         actions = dice.choice(np.array(Action, np.uint8), n)
-        if not ((actions != Action.OPEN) & (actions != Action.GLANCE)).any():
+        decided = (actions != Action.OPEN) & (actions != Action.GLANCE)
+        if not (decided & np.isin(obs.status, (Status.OPEN, Status.GLANCED))).any():
             actions[:] = Action.SKIP
         scores = dice.random(n).astype(np.float32) if dice.random() < 0.5 else None
-        if (
-            obs.num_open
-            and not (
-                (actions != Action.OPEN) & (actions != Action.GLANCE) & (obs.status % 2 == 0)
-            ).any()
-        ):
-            actions[:] = Action.SKIP
-        last = max(obs.outcomes, default=-1)
         done = None
-        if self.hands_back and last + 1 < n and dice.random() < 0.5:
-            done = int(dice.integers(last + 2, n + 1))
+        if self.hands_back and dice.random() < 0.5:
+            done = int(dice.integers(max(obs.outcomes, default=0) + 1, n + 1))
             actions[done:] = Action.OPEN
         hop = int(dice.integers(0, 4)) if dice.random() < 0.2 else 0
         return Plan(actions, scores, done=done, hop=hop), state + 1

@@ -2,9 +2,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from dice import Dice
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from dice import Dice
 from passes import watch
 
 from streamdyn.audit import AuditRule
@@ -17,7 +17,6 @@ from streamdyn.testing.recurrent import RunningBrightness
 from streamdyn.testing.scripted import ScriptedPolicy, read_plan
 from streamdyn.testing.streams import Broken, ListSource
 from streamdyn.window import media_seconds
-
 
 brightness = st.lists(st.integers(0, 255), min_size=1, max_size=60)
 dice = st.builds(Dice, st.integers(0, 2**32), st.integers(1, 20), st.just(False))

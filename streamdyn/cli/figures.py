@@ -1,29 +1,12 @@
-"""Tables of what a run or an index comes to; shared by `index`, `demo` and `list`."""
+"""Tables of what a run or an index comes to; shared by `index` and `demo`."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from rich.table import Table
 
 from streamdyn.cli.output import percent, seconds, table
-from streamdyn.index.overview import Overview, stage_milliseconds
-
-COUNTS = {
-    "demux": "num_demuxed",
-    "decode": "num_decoded",
-    "convert": "num_converted",
-    "preview": "num_glanced",
-    "recognize": "num_processed",
-}
-"""Stage → what is counted in it."""
-UNITS = {
-    "demux": "packets",
-    "decode": "packets",
-    "convert": "pictures",
-    "preview": "items",
-    "recognize": "calls",
-}
+from streamdyn.index.overview import Overview
+from streamdyn.report.figures import receipt_rows
 
 
 def agreement_text(over: Overview) -> str:
@@ -56,35 +39,27 @@ def summary_rows(over: Overview) -> list[tuple[str, str]]:
 
 def receipt_table(over: Overview) -> Table:
     """Milliseconds and counts by stage, measured; and the estimate of the full pass."""
-    plan, audits = stage_milliseconds(over.receipt), stage_milliseconds(over.audit_receipt)
-    full = _full_pass_stages(over)
-    rows = []
-    for stage in dict.fromkeys((*plan, *audits)):
-        both = over.receipt + over.audit_receipt
-        counted = f"{getattr(both, COUNTS[stage]):,} {UNITS[stage]}" if stage in COUNTS else ""
-        rows.append(
-            (
-                stage,
-                f"{plan.get(stage, 0.0):,.1f}",
-                f"{audits.get(stage, 0.0):,.1f}",
-                counted,
-                f"{full[stage]:,.1f}" if stage in full else "",
-            )
-        )
-    total = over.full_pass.total_ms if over.full_pass else None
-    rows.append(
+    rows = [
         (
-            "total",
-            f"{over.receipt.total_ms:,.1f}",
-            f"{over.audit_receipt.total_ms:,.1f}",
-            "",
-            "" if total is None else f"{total:,.1f}",
+            row.stage,
+            f"{row.plan_ms:,.1f}",
+            f"{row.audit_ms:,.1f}",
+            row.executed,
+            "" if row.full_ms is None else f"{row.full_ms:,.1f}",
         )
+        for row in receipt_rows(over)
+    ]
+    total = (
+        "total",
+        f"{over.receipt.total_ms:,.1f}",
+        f"{over.audit_receipt.total_ms:,.1f}",
+        "",
+        f"{over.full_pass.total_ms:,.1f}" if over.full_pass else "",
     )
     return table(
         "Receipt (milliseconds of work, added up over workers)",
         "stage", ">plan", ">audits", ">executed", ">full pass, estimated",
-        rows=rows,
+        rows=[*rows, total],
     )  # fmt: skip
 
 
@@ -98,15 +73,3 @@ def estimate_sentence(over: Overview) -> str:
         f"{ratio:.1f} times the {seconds(over.total_ms)} measured here (from the milliseconds a "
         "packet, a picture and a call)."
     )
-
-
-def _full_pass_stages(over: Overview) -> dict[str, Any]:
-    full = over.full_pass
-    if full is None:
-        return {}
-    return {
-        "demux": full.demux_ms,
-        "decode": full.decode_ms,
-        "convert": full.convert_ms,
-        "recognize": full.recognize_ms,
-    }

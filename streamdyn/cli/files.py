@@ -79,8 +79,9 @@ def export(
     format: Annotated[
         Format,
         typer.Option(
+            metavar="jsonl|parquet|webvtt|coco",
             help="jsonl, parquet: a record a segment; webvtt: subtitles, a file each; coco: boxes "
-            "on the frames that were looked at."
+            "on the frames that were looked at.",
         ),
     ],
     as_json: Json = False,

@@ -21,7 +21,7 @@ from streamdyn.cli.output import complain, print_json, print_json_lines, remark,
 @app.command()
 def index(
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Files, folders or URLs of videos.")
+        list[str], typer.Argument(metavar="PATH", help="Files, folders or URLs of videos.")
     ],
     into: Annotated[
         Path, typer.Option("--into", metavar="FILE", help="The index; made when it is missing.")
@@ -167,9 +167,9 @@ def _on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
 
     def once(number: int, frame: object) -> None:
-        signal.signal(signal.SIGINT, before)
-        remark("stopping after the windows in work; press Ctrl-C again to stop at once")
         stop()
+        remark("stopping after the windows in work; press Ctrl-C again to stop at once")
+        signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, once)
     try:

@@ -113,6 +113,7 @@ PropagationOption = Annotated[
     Propagation | None,
     typer.Option(
         "--propagation",
+        metavar="two-sided|forward",
         help="Which neighbours may stand in for a skipped item.",
         rich_help_panel=SPENDING,
     ),

@@ -63,6 +63,7 @@ def table(title: str, *columns: str, rows: Iterable[Iterable[object]]) -> Table:
             name,
             justify="right" if is_number else "left",
             no_wrap=is_number,
+            min_width=16 if column.startswith("*") else None,
             overflow="fold",
             ratio=1 if column.startswith("*") else None,
         )
@@ -72,14 +73,18 @@ def table(title: str, *columns: str, rows: Iterable[Iterable[object]]) -> Table:
 
 
 def show(*renderables: Any) -> None:
-    """Print tables and lines to stdout."""
+    """Print tables and lines to stdout; a file or a pipe gets no padding at the ends of lines."""
     is_terminal = sys.stdout.isatty()
-    console = Console(
-        width=None if is_terminal else WIDTH_WITHOUT_TERMINAL, highlight=False, soft_wrap=False
-    )
+    console = Console(width=None if is_terminal else WIDTH_WITHOUT_TERMINAL, highlight=False)
     for renderable in renderables:
         is_text = isinstance(renderable, str)
-        console.print(Text(printable(renderable)) if is_text else renderable)
+        shown = Text(printable(renderable)) if is_text else renderable
+        if is_terminal:
+            console.print(shown)
+            continue
+        with console.capture() as captured:
+            console.print(shown)
+        typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def percent(share: float) -> str:

@@ -16,7 +16,6 @@ from rich.progress import (
     Progress,
     SpinnerColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -74,7 +73,7 @@ class ProgressReport:
         calls = sum(p.receipt.num_processed + p.receipt.num_partial for p in self._latest.values())
         elapsed = max(1e-9, self._now() - self._started)
         share = percent(calls / passed) if passed else "nothing"
-        return f"{items:,} items, {passed / elapsed:,.0f} items/s, {share} recognized"
+        return f"{items:,} items, {passed / elapsed:,.0f}/s, {share} recognized"
 
     def _files_done(self) -> float:
         """Finished files and the parts of those in work."""
@@ -107,11 +106,10 @@ class ProgressReport:
                 Progress(
                     SpinnerColumn(),
                     TextColumn("{task.fields[files]}"),
-                    BarColumn(bar_width=24),
+                    BarColumn(bar_width=10),
                     TextColumn("{task.fields[rates]}"),
-                    TimeElapsedColumn(),
-                    TextColumn("left"),
                     TimeRemainingColumn(),
+                    TextColumn("left"),
                     console=Console(stderr=True),
                     transient=True,
                 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +17,7 @@ from streamdyn.cli.output import percent, print_json_lines, show, table
 def replay(
     traces: Annotated[
         list[str],
-        typer.Argument(metavar="TRACE...", help="Files of index --trace DIR, or such folders."),
+        typer.Argument(metavar="TRACE", help="Files of index --trace DIR, or such folders."),
     ],
     policy: Annotated[
         list[str],
@@ -47,11 +49,14 @@ def replay(
     if as_json:
         print_json_lines(results)
         return
+    for stream, of_stream in groupby(results, key=lambda result: result.stream):
+        show(_comparison(stream, list(of_stream)))
+
+
+def _comparison(stream: str, results: Sequence[Any]) -> Any:
     rows = [
         (
-            result.stream,
             result.policy,
-            f"{result.num_items:,}",
             percent(result.share_recognized),
             percent(result.num_assumed / max(1, result.num_processed)),
             f"{result.agreement:.3f}",
@@ -61,10 +66,9 @@ def replay(
         )
         for result in results
     ]
-    show(
-        table(
-            "", "*stream", "*policy", ">items", ">looked at", ">assumed", ">agreement",
-            ">compared", ">packets", ">ms, estimated",
-            rows=rows,
-        )
+    return table(
+        f"{stream}: {results[0].num_items:,} items",
+        "*policy", ">looked at", ">assumed", ">agreement", ">over items", ">packets",
+        ">ms, estimated",
+        rows=rows,
     )  # fmt: skip

@@ -24,7 +24,7 @@ class Mode(StrEnum):
 @app.command()
 def search(
     index: In,
-    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", help="Any words.")] = None,
+    query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Any words.")] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Search by this picture instead.")
     ] = None,
@@ -36,8 +36,9 @@ def search(
     mode: Annotated[
         Mode,
         typer.Option(
+            metavar="hybrid|text|vector",
             help="text: words in labels, texts read and file names; vector: what is alike in "
-            "meaning; hybrid: both."
+            "meaning; hybrid: both.",
         ),
     ] = Mode.HYBRID,
     thumbnails: Annotated[
@@ -89,7 +90,7 @@ def hit_table(hits: Any, title: str = "") -> Any:
         )
         for place, hit in enumerate(hits, 1)
     ]
-    columns = [">#", "*file", "time", "*label", ">score", "*text", ">relevance"]
+    columns = [">#", "*file", ">time", "*label", ">score", "*text", ">relevance"]
     if not any(row[5] for row in rows):
         columns.pop(5)
         rows = [(*row[:5], row[6]) for row in rows]

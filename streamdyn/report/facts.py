@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from streamdyn.clock import format_seconds
 from streamdyn.errors import ConfigError, SourceError
@@ -91,7 +92,7 @@ def gather(index: IndexReader, names: Sequence[str] = (), max_thumbnails: int = 
     """
     media = _choose(index, names)
     segments = {row.id: index.segments(row.id) for row in media}
-    colours = _colours([s for of_file in segments.values() for s in of_file])
+    colours = _colours(list(segments.values()))
     num_columns = max(MIN_COLUMNS, min(MAX_COLUMNS, MAX_COLUMNS_TOGETHER // max(1, len(media))))
     shares = _share_out(max_thumbnails, [len(segments[row.id]) for row in media])
     files = [
@@ -125,13 +126,28 @@ def _choose(index: IndexReader, names: Sequence[str]) -> list[MediaRow]:
     return [chosen[path] for path in sorted(chosen)]
 
 
-def _colours(segments: Sequence[Segment]) -> dict[str, int]:
-    """Label → place in the palette; the labels with the most items get different ones."""
+def _colours(runs: Sequence[Sequence[Segment]]) -> dict[str, int]:
+    """Label → place in the palette: never that of a neighbour where that can be helped.
+
+    Args:
+        runs: Segments of each file, in order.
+    """
     items: Counter[str] = Counter()
-    for segment in segments:
-        items[segment.label] += segment.num_observed + segment.num_propagated
-    ranked = sorted(filter(None, items), key=lambda label: (-items[label], label))
-    return {label: place % PALETTE_SIZE for place, label in enumerate(ranked)}
+    neighbours: dict[str, set[str]] = defaultdict(set)
+    for segments in runs:
+        for segment in segments:
+            items[segment.label] += segment.num_observed + segment.num_propagated
+        for left, right in pairwise(segment.label for segment in segments):
+            neighbours[left].add(right)
+            neighbours[right].add(left)
+    colours: dict[str, int] = {}
+    used: Counter[int] = Counter()
+    for label in sorted(filter(None, items), key=lambda label: (-items[label], label)):
+        taken = {colours.get(other) for other in neighbours[label]}
+        free = [c for c in range(PALETTE_SIZE) if c not in taken] or range(PALETTE_SIZE)
+        colours[label] = min(free, key=lambda colour: (used[colour], colour))
+        used[colours[label]] += 1
+    return colours
 
 
 def _share_out(total: int, wanted: Sequence[int]) -> list[int]:

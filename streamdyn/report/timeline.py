@@ -62,6 +62,11 @@ class Band:
     """Several short runs; label and colour are those of the longest."""
     hint: str
 
+    @property
+    def has_room(self) -> bool:
+        """The label, or six letters of it, fits on a track of 900 pixels at 7 a letter."""
+        return self.width * 9 >= 12 + 7 * min(6, len(self.label))
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:

@@ -50,6 +50,7 @@ class GopDecoder:
         self._frames: dict[Key, tuple[Any, int]] = {}
         self._cached_bytes = 0
         self._gop: Gop | None = None
+        self._left: Gop | None = None  # The one that was drained, and has to be begun again.
         self._next = 0
         self._led_in = False
         self._inside: set[int] = set()  # Fed in this pass, not out yet.
@@ -97,10 +98,11 @@ class GopDecoder:
             yield from self._take(gop, packets[index], missing)
         if missing:
             yield from self._take(gop, None, missing)
-            self._gop = None
+            self._gop, self._left = None, gop
 
     def _must_restart(self, gop: Gop, missing: set[int], lead_in: bool) -> bool:
         if self._gop is not gop or lead_in != self._led_in:
+            self.receipt.num_restarts += gop is self._left
             return True
         # What was passed and is not inside the codec any more was left out, or handed out before.
         gone = {i for i in missing if i < self._next} - self._inside
