@@ -32,6 +32,8 @@ from streamdyn.timeline import propagate
 CLIPS = ("bigbuckbunny.mp4", "bikes.mp4")
 AUDIT_RATE = 0.05
 """More than by default: a few seconds of video would otherwise get one audit or none."""
+POLICY = {"name": "bisect", "max_doubt": 7.0}
+"""Looks closer than by default: seconds cut fast are over before a policy has tuned itself."""
 QUERY = "public transport"
 """No label has these words: it is found by meaning."""
 
@@ -99,7 +101,7 @@ def run_demo(out: str | Path, on_step: Callable[[str], None] = lambda step: None
     folder = Path(out)
     with write_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    config = load_config(None, {"audit": AUDIT_RATE})
+    config = load_config(None, {"policy": POLICY, "audit": AUDIT_RATE})
     recognizer = config.build_recognizer()
     on_step("loading the models")
     # Once before both passes, so that neither pays for what only the first call does.

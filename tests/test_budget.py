@@ -61,6 +61,7 @@ def test_the_highest_scores_are_kept_and_the_refused_counted():
     seen = watch(ListSource([16] * 6), policy, budget=Budget(items=3))
     assert seen.processed == [1, 2, 3]
     assert seen.reasons == "oPPPoo"
+    assert seen.summary.receipt.num_restarts == 0
     assert seen.summary.receipt.num_over_budget == 3
     assert seen.summary.receipt.num_skipped == 3
 

@@ -98,6 +98,12 @@ def test_glances_show_the_costlier_preview_of_those_items_only():
     assert seen.summary.receipt.num_glanced == 2
 
 
+def test_what_was_glanced_at_is_decoded_already():
+    policy, _ = play(["SSGO", "SSPS"], [16] * 4, glances=LUMA)
+    unit = policy.seen[0].reach_cost_ms[0]
+    np.testing.assert_allclose(policy.seen[1].reach_cost_ms / unit, [0, 0, 0, 1])
+
+
 def test_previews_of_all_items_come_without_asking():
     policy, seen = play(["PSSS"], [16, 48, 80, 112, 144], previews=LUMA)
     assert policy.seen[0].previews["luma"].mean(axis=(1, 2)).tolist() == [16, 48, 80, 112]
@@ -245,11 +251,15 @@ def test_a_session_asks_and_is_answered_without_knowing_who_answers():
         answer = None
         if isinstance(event, Request):
             outcomes, _ = recognizer.recognize(event.selection, None)
-            answer = Answer(outcomes, Receipt(recognize_ms=3.0))
+            answer = Answer(outcomes, Receipt(recognize_ms=3.0, transfer_ms=2.0))
             log.append((event.purpose, [item.ordinal for item in event.selection.items]))
         else:
             assert isinstance(event, WindowResult)
-            log.append(("closed", event.receipt.recognize_ms))
+            log.append(("closed", event.receipt.recognize_ms, event.receipt.transfer_ms))
     assert log == [
-        ("plan", [0, 8, 16]), ("closed", 3.0), ("plan", [24, 32]), ("closed", 3.0),
-    ]  # fmt: skip
+        ("plan", [0, 8, 16]),
+        ("closed", 3.0, 2.0),
+        ("plan", [24, 32]),
+        ("closed", 3.0, 2.0),
+    ]
+    assert session.state.stopped

@@ -1,12 +1,13 @@
 """How windows follow each other: early close, hop, stop, the end, live streams, audits beside."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from passes import facts, watch
 
 from streamdyn.audit import AuditRule
-from streamdyn.errors import PlanError
+from streamdyn.errors import PlanError, SourceError
 from streamdyn.protocols import WHOLE_STREAM
 from streamdyn.registry import build
 from streamdyn.sources.synthetic import Synthetic
@@ -152,6 +153,21 @@ def test_only_a_file_is_read_beyond_the_window(live, ahead):
 
     watch(source, Looking([], lookahead=4))
     assert found == ahead
+
+
+def test_items_of_closed_windows_are_forgotten():
+    source, kept = Watched([16] * 20, live=False), []
+
+    class Asking(ScriptedPolicy):
+        def decide(self, obs, state):
+            before = max(0, obs.window.first - 1)
+            with suppress(SourceError):
+                source.cursor.preview("luma", [before])
+                kept.append(before)
+            return super().decide(obs, state)
+
+    watch(source, Asking(["PPPP"], lookahead=4))
+    assert kept == [0]
 
 
 def test_audits_of_a_live_stream_settle_in_their_window():

@@ -85,6 +85,8 @@ def test_a_model_cut_off_remembers_what_was_decoded():
     model.take(np.array([3]))
     np.testing.assert_array_equal(model.first_items(3).packets(), [0, 0, 3])
     np.testing.assert_array_equal(model.first_items(5).packets(), [0, 0, 3, 0, 1])
+    model.take(np.array([2]))
+    np.testing.assert_array_equal(model.first_items(4).packets(), [0, 0, 0, 0])
 
 
 class BruteForce:
@@ -103,13 +105,12 @@ class BruteForce:
     def cost(self, index: int) -> int:
         needed = self.needed(index)
         missing = [i for i in needed if i not in self.decoded]
-        passed = (
-            set(range(index + 1, len(self.window)))
-            & self.decoded
-            & set(i for i in range(len(self.window)) if self.keyframe_of[i] == needed[0])
-        )
-        later_on_the_way = [i for i in passed if not self.window.disposable[i]]
-        return len(needed) if missing and later_on_the_way else len(missing)
+        later = [
+            i
+            for i in self.decoded
+            if i > index and self.keyframe_of[i] == needed[0] and not self.window.disposable[i]
+        ]
+        return len(needed) if missing and later else len(missing)
 
     def take(self, index: int) -> None:
         self.decoded |= set(self.needed(index))

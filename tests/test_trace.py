@@ -79,6 +79,13 @@ def test_a_plan_is_written_round_by_round_with_what_it_chose(tmp_path):
     np.testing.assert_array_equal(preview_rows(preview), np.full((1, 24, 32), 16, np.float32))
 
 
+def test_previews_are_paid_for_in_one_order_whatever_the_hash_seed(tmp_path):
+    grades = ("thumbnail", "luma", "audio")
+    policy = ScriptedPolicy([], lookahead=4, previews=frozenset(grades))
+    _, records = recorded(tmp_path / "t", ListSource([16] * 4), policy)
+    assert [r["grade"] for r in of_type(records, "preview")] == ["audio", "luma", "thumbnail"]
+
+
 def test_audits_are_told_from_what_the_policy_chose(tmp_path):
     policy = build("policy", "stride", every=10)
     seen, records = recorded(tmp_path / "t", Synthetic(num_items=200), policy, audit=AuditRule(0.3))

@@ -54,7 +54,7 @@ class Ocr:
 
         Raises:
             MissingExtra: rapidocr-onnxruntime is not installed.
-            RecognizerError: Another device was asked for.
+            RecognizerError: Another device was asked for, or a system library is missing.
         """
         if device != "cpu":
             raise RecognizerError(
@@ -67,8 +67,13 @@ class Ocr:
         try:
             import cv2
             from rapidocr_onnxruntime import RapidOCR
-        except ImportError as exc:
+        except ModuleNotFoundError as exc:
             raise MissingExtra("rapidocr-onnxruntime", "recognizer ocr", "models") from exc
+        except ImportError as exc:
+            raise RecognizerError(
+                f"cannot load recognizer ocr: {exc}; opencv needs that system library (on Debian: "
+                "apt-get install libgl1 libglib2.0-0)"
+            ) from exc
         cv2.setNumThreads(1)
         self._reader = RapidOCR(
             text_score=self.min_score,
