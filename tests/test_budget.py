@@ -23,7 +23,7 @@ dice = st.builds(Dice, st.integers(0, 2**32), st.integers(1, 20), st.just(False)
 handing_back = st.builds(Dice, st.integers(0, 2**32), st.integers(1, 20), st.just(True))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(brightness, st.one_of(dice, handing_back), st.integers(0, 30), st.floats(0, 1))
 def test_a_number_of_items_is_never_exceeded(levels, policy, limit, audit):
     budget, rule = Budget(items=limit), AuditRule(audit)
@@ -33,7 +33,7 @@ def test_a_number_of_items_is_never_exceeded(levels, policy, limit, audit):
     assert seen.reasons.count("o") == counts.num_over_budget
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(brightness, dice, st.floats(0.001, 1))
 def test_a_share_is_never_exceeded_at_any_closed_window(levels, policy, share):
     seen = watch(ListSource(levels), policy, RunningBrightness(), budget=Budget(share=share))
@@ -45,7 +45,7 @@ def test_a_share_is_never_exceeded_at_any_closed_window(levels, policy, share):
     assert passed == len(levels)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(brightness, handing_back, st.floats(0.001, 1))
 def test_a_share_holds_at_the_end_where_items_were_handed_back(levels, policy, share):
     seen = watch(ListSource(levels), policy, RunningBrightness(), budget=Budget(share=share))

@@ -219,7 +219,7 @@ levels = st.lists(st.one_of(st.integers(0, 255), st.just(None)), min_size=1, max
 dice = st.builds(Dice, st.integers(0, 2**32), st.integers(1, 20), st.booleans())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(levels, dice, st.floats(0, 1))
 def test_no_item_is_lost_or_done_twice_whatever_the_plan(stream, policy, audit):
     seen = watch(ListSource(stream), policy, RunningBrightness(), audit=AuditRule(audit))

@@ -1,4 +1,5 @@
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_pts_of_a_block_strictly_increase(pts):
 def test_a_block_cut_anywhere_is_the_same_when_joined(n, cuts, first):
     whole = block(n, first)
     ends = [0, *sorted(cut for cut in cuts if cut < n), n]
-    joined = Block.join([whole.slice(a, b) for a, b in zip(ends, ends[1:], strict=False)])
+    joined = Block.join([whole.slice(a, b) for a, b in pairwise(ends)])
     assert (joined.stream, joined.first, joined.stop) == ("s", first, first + n)
     assert joined.time_base == TIME_BASE
     for name in ("pts", "keyframe", "num_bytes", "disposable", "gop", "reach"):

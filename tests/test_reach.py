@@ -11,10 +11,9 @@ after 6    1 2 3 3 0 0 0 1       the other GOP is untouched
 ```
 """
 
-from fractions import Fraction
-
 import numpy as np
 import pytest
+from coded_blocks import coded_block
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,34 +21,12 @@ from streamdyn.items import Block, FrameSpec
 from streamdyn.reach import ReachModel, nominal_ms_per_packet
 from streamdyn.sources.synthetic import Synthetic
 
-
-def block(coded: str, first: int = 0) -> Block:
-    """A letter an item in decode order, which is pts order here: K, P or (disposable) b."""
-    reach, before = [], 0
-    for letter in coded:
-        before = 0 if letter == "K" else before
-        reach.append(before + 1)
-        before += letter != "b"
-    keyframe = np.array([letter == "K" for letter in coded])
-    return Block(
-        "s",
-        first,
-        Fraction(1, 25),
-        pts=np.arange(first, first + len(coded)),
-        keyframe=keyframe,
-        num_bytes=np.ones(len(coded), np.int32),
-        disposable=np.array([letter == "b" for letter in coded]),
-        gop=np.cumsum(keyframe).astype(np.int32),
-        reach=np.array(reach, np.int32),
-    )
-
-
 PICTURE = "KPbPKPPP"
 
 
 def test_at_first_an_item_costs_its_reach():
     np.testing.assert_array_equal(
-        ReachModel(block(PICTURE), 1.0).packets(), [1, 2, 3, 3, 1, 2, 3, 4]
+        ReachModel(coded_block(PICTURE), 1.0).packets(), [1, 2, 3, 3, 1, 2, 3, 4]
     )
 
 
@@ -63,25 +40,25 @@ def test_at_first_an_item_costs_its_reach():
     ],
 )
 def test_after_an_item_the_decoder_stands_behind_it(taken, expected):
-    model = ReachModel(block(PICTURE), 1.0)
+    model = ReachModel(coded_block(PICTURE), 1.0)
     for index in taken:
         model.take(np.array([index]))
     np.testing.assert_array_equal(model.packets(), expected)
 
 
 def test_a_window_in_the_middle_of_a_gop_is_priced_from_its_first_item():
-    window = block(PICTURE).slice(5, 8)
+    window = coded_block(PICTURE).slice(5, 8)
     np.testing.assert_array_equal(ReachModel(window, 1.0).packets(), [1, 2, 3])
 
 
 def test_a_window_that_begins_with_a_keyframe_pays_for_it():
     np.testing.assert_array_equal(
-        ReachModel(block(PICTURE).slice(4, 8), 1.0).packets(), [1, 2, 3, 4]
+        ReachModel(coded_block(PICTURE).slice(4, 8), 1.0).packets(), [1, 2, 3, 4]
     )
 
 
 def test_a_model_cut_off_remembers_what_was_decoded():
-    model = ReachModel(block(PICTURE), 1.0)
+    model = ReachModel(coded_block(PICTURE), 1.0)
     model.take(np.array([3]))
     np.testing.assert_array_equal(model.first_items(3).packets(), [0, 0, 3])
     np.testing.assert_array_equal(model.first_items(5).packets(), [0, 0, 3, 0, 1])
@@ -121,7 +98,7 @@ gops = st.text("Pb", min_size=0, max_size=6).map("K{}".format)
 
 @given(st.lists(gops, min_size=1, max_size=4).map("".join), st.data())
 def test_prices_equal_those_of_counting_packets(coded, data):
-    window = block(coded)
+    window = coded_block(coded)
     model, by_hand = ReachModel(window, 1.0), BruteForce(window)
     for _ in range(data.draw(st.integers(0, 5))):
         index = data.draw(st.integers(0, len(coded) - 1))
@@ -146,5 +123,5 @@ def test_prices_in_order_are_what_a_decoder_is_fed(chosen):
 def test_prices_in_milliseconds_follow_the_size_of_the_picture():
     assert nominal_ms_per_packet(1920, 1080) == pytest.approx(3.73, abs=0.01)
     assert nominal_ms_per_packet(0, 0) == 0.05
-    cost = ReachModel(block("KP"), 0.5).cost_ms()
+    cost = ReachModel(coded_block("KP"), 0.5).cost_ms()
     assert (cost.dtype, cost.tolist()) == (np.float32, [0.5, 1.0])

@@ -2,10 +2,12 @@ import json
 
 import numpy as np
 import pytest
+from coded_blocks import coded_block
 from passes import carried_labels, share_equal, watch
 
 from streamdyn.budget import Budget
 from streamdyn.errors import ConfigError, SourceError
+from streamdyn.items import FrameSpec
 from streamdyn.outcome import Outcome
 from streamdyn.plan import Plan
 from streamdyn.protocols import Position
@@ -13,6 +15,7 @@ from streamdyn.recognizers.brightness import Brightness
 from streamdyn.registry import build
 from streamdyn.replay import RecordedRecognizer, RecordedStream, build_recognizer_of, replay
 from streamdyn.sources.synthetic import Synthetic
+from streamdyn.testing.scripted import ScriptedPolicy, read_plan
 from streamdyn.testing.streams import ListSource
 from streamdyn.trace import TraceWriter
 
@@ -156,6 +159,26 @@ def test_windows_handed_back_are_replayed_once(tmp_path):
     assert sum(map(len, recorded.blocks)) == 900
     again = watch(recorded, policy, RecordedRecognizer(recorded, Brightness()))
     assert again.processed == seen.processed
+
+
+def test_a_window_that_shows_nothing_new_is_replayed(tmp_path):
+    policy = ScriptedPolicy([read_plan("PSSS", done=1), "SPS"], lookahead=4)
+    recorded, _ = record(tmp_path / "t", ListSource([16] * 4), policy)
+    assert [len(block) for block in recorded.blocks] == [4]
+
+
+def test_pictures_that_nothing_is_decoded_from_are_left_out_on_the_way(tmp_path):
+    with TraceWriter(tmp_path / "t", stream="s") as trace:
+        trace.window(coded_block("KPbPKPPP"))
+    cursor = RecordedStream(tmp_path / "t").open()
+    fed = []
+    for ordinal in (2, 3, 2, 1, 6):
+        cursor.materialize([ordinal], FrameSpec(8, 8))
+        fed.append(cursor.take_receipt().num_decoded)
+    assert fed == [3, 1, 0, 0, 3]
+    cursor = RecordedStream(tmp_path / "t").open()
+    cursor.materialize([3, 2], FrameSpec(8, 8))
+    assert cursor.take_receipt().num_decoded == 3 + 3
 
 
 def test_a_trace_that_begins_in_the_middle_is_replayed_from_there(tmp_path):

@@ -117,7 +117,8 @@ def test_crashes_at_every_window_change_nothing(policy):
 
 @pytest.mark.parametrize("propagation", ["two-sided", "forward"])
 def test_a_budget_goes_on_where_it_was(propagation):
-    policy, budget = POLICIES["bisect"], Budget(share=0.2, items=15)
+    policy = build("policy", "stride", every=2, lookahead=10)
+    budget = Budget(share=0.2, items=8)
     options = {"audit": AUDIT, "propagation": propagation}
     expected = unbroken(policy, RunningBrightness, budget=budget, **options)
     reasons = [reason for row in expected for reason in row[2]]
@@ -182,7 +183,7 @@ cuts = st.lists(st.integers(0, 40), max_size=4)
 dice = st.builds(Dice, st.integers(0, 2**32), st.integers(1, 12), st.booleans())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams, dice, cuts, st.floats(0, 1))
 def test_any_policy_on_any_stream_survives_any_crashes(stream, policy, places, rate):
     items = [Broken() if level == "broken" else level for level in stream]

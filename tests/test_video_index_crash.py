@@ -12,9 +12,12 @@ import pytest
 from scene_clips import write_folder
 
 from streamdyn.config import load_config
-from streamdyn.errors import StoreError
+from streamdyn.errors import ConfigError, StoreError
 from streamdyn.index import SqliteIndex
 from streamdyn.pipelines.video_index import IndexJob, Stopped, find_videos
+from streamdyn.recognizers.brightness import Brightness
+from streamdyn.registry import policy, recognizer
+from streamdyn.testing.scripted import ScriptedPolicy, read_plan
 
 CONFIGS = {
     "bisect": {
@@ -160,6 +163,54 @@ def test_a_full_disk_stops_the_job_with_its_reason_and_keeps_the_rows(
         assert index.fetch("PRAGMA integrity_check") == [("ok",)]
         job_of(index, config, jobs=jobs).run(find_videos([str(folder)]))
     assert what_is_in(path, config) == unbroken["bisect"]
+
+
+def test_the_mistake_that_ends_a_job_is_raised_though_others_were_stopped_by_it(
+    folder, tmp_path, own_registry
+):
+    @recognizer("choosy")
+    class Choosy(Brightness):
+        name = "choosy"
+
+        def recognize(self, selection, hidden):
+            if selection.items[0].stream.endswith("b.mp4"):
+                raise ConfigError("b is not for me")
+            return super().recognize(selection, hidden)
+
+    def wait(progress):
+        job._stop.wait(60)
+
+    config = {**CONFIGS["bisect"], "recognizer": {"name": "choosy"}}
+    with SqliteIndex(tmp_path / "x.db") as index:
+        job = job_of(index, config, jobs=2, on_progress=wait)
+        with pytest.raises(ConfigError, match="b is not for me"):
+            job.run([str(folder / name) for name in ("a.mp4", "b.mp4")])
+        assert job.report.num_indexed == 0
+        assert index.rows()["windows"]
+
+
+def test_without_resume_nothing_of_the_earlier_run_is_left(folder, tmp_path, own_registry):
+    @policy("leaver")
+    class Leaver(ScriptedPolicy):
+        plans = ()
+
+        def __init__(self):
+            super().__init__(self.plans, lookahead=10)
+
+    config = {**CONFIGS["bisect"], "policy": {"name": "leaver"}}
+
+    def stop(progress):
+        if progress.items_done >= 100:
+            job.stop()
+
+    with SqliteIndex(tmp_path / "x.db") as index:
+        job = job_of(index, config, jobs=1, on_progress=stop)
+        with pytest.raises(Stopped):
+            job.run([str(folder / "a.mp4")])
+        Leaver.plans = (read_plan("P" * 10, stop=True),)
+        job_of(index, config, jobs=1, resume=False).run([str(folder / "a.mp4")])
+        (media,) = index.media()
+        assert [window.block.stop for window in index.windows(media.id)] == [10]
 
 
 def test_without_resume_an_unfinished_file_starts_afresh(folder, unbroken, tmp_path):
