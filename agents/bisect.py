@@ -154,8 +154,9 @@ def doubt_per_item(
     """How little two outcomes vouch for what lies between them: 0 none, 1.5 most.
 
     Each end's best label is looked up in the other's list and its standing read off as its score
-    against the last listed one: 1 far ahead, 0 on a par, `MISSING` when it is not listed. Outcomes
-    without labels are compared by the recognizer's `agree`.
+    against the last listed one: 1 far ahead, 0 on a par (also where it is the only one listed: no
+    margin, no assurance), `MISSING` when it is not listed. Outcomes without labels are compared by
+    the recognizer's `agree`.
     """
     if not left.labels or not right.labels:
         return (1 - MISSING) * (1 - (agree(left, right) + agree(right, left)) / 2)

@@ -8,6 +8,7 @@ window are stored together, so that the rows end up the same as those of an unbr
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -115,7 +116,15 @@ def planned_states(
     if not index_path.exists():
         return dict.fromkeys(videos, "new")
     with SqliteIndex(index_path, mode="read", root=root) as index:
-        return {video: index.state(index.describe(video), config.hash) for video in videos}
+        config_hash = outcome_hash(config)
+        return {video: index.state(index.describe(video), config_hash) for video in videos}
+
+
+def outcome_hash(config: RunConfig) -> str:
+    """Changes whenever an outcome could: with an option, or with the version of a part."""
+    parts = (config.build_policy(), config.build_recognizer())
+    versions = "".join(f" {part.name}/{part.version}" for part in parts)
+    return hashlib.sha256(f"{config.hash}{versions}".encode()).hexdigest()[:16]
 
 
 class IndexJob:
@@ -150,6 +159,7 @@ class IndexJob:
         self._retry_failed, self._resume = retry_failed, resume and trace_folder is None
         self._trace_folder, self._on_progress = trace_folder, on_progress
         self._policy: Policy[Any] = config.build_policy()
+        self._hash = outcome_hash(config)
         self._local = threading.local()
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -192,18 +202,18 @@ class IndexJob:
             if media.id in seen:
                 continue  # Named twice, as x.mp4 and ./x.mp4.
             seen.add(media.id)
-            state = self._index.state(media, self._config.hash)
+            state = self._index.state(media, self._hash)
             if state == "done":
                 self.report.num_unchanged += 1
             elif state == "failed" and not self._retry_failed:
                 self.report.num_left_failed += 1
             else:
-                self._index.register(media, self._config.hash)
+                self._index.register(media, self._hash)
                 yield path, media
 
     def _run_prefix(self, todo: list[tuple[str, MediaRow]]) -> list[tuple[str, MediaRow]]:
         """One file after another, until the knob is set; answers what is left."""
-        while todo and self._index.tuning(self._config.hash)[0] < PREFIX_AUDITS:
+        while todo and self._index.tuning(self._hash)[0] < PREFIX_AUDITS:
             self._run_file(*todo.pop(0), in_prefix=True)
         return todo
 
@@ -228,12 +238,12 @@ class IndexJob:
             raise Stopped
         if not self._resume:
             self._index.remove(media.id)
-        sink = self._index.begin(media, self._config.hash)
+        sink = self._index.begin(media, self._hash)
         try:
             resume = self._state_to_start_from(media)
             source = self._config.build_source(path, media.path)
             with closing(source.open(resume.position)) as cursor:
-                sink = self._index.begin(media.described(cursor.info), self._config.hash)
+                sink = self._index.begin(media.described(cursor.info), self._hash)
                 self._watch(path, cursor, sink, resume, in_prefix)
         except (StoreError, ConfigError, Stopped):
             raise
@@ -276,7 +286,7 @@ class IndexJob:
         if stored is not None:
             return checkpoint.load(stored, self._policy)
         policy_state = self._policy.initial_state()
-        _, tuning = self._index.tuning(self._config.hash)
+        _, tuning = self._index.tuning(self._hash)
         if tuning is not None:
             policy_state = checkpoint.load(tuning, self._policy).policy_state
         return starting_state(self._policy, policy_state, self._config.build_budget())

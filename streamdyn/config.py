@@ -76,7 +76,7 @@ class RunConfig(BaseModel):
 
     @property
     def hash(self) -> str:
-        """Changes whenever an outcome could."""
+        """Changes with every option that an outcome may depend on."""
         text = json.dumps(self.model_dump(exclude={"device"}), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -235,7 +235,7 @@ def test_a_file_without_sound_is_refused(clip_path: Callable[[str], Path]) -> No
     path = clip_path("mpeg4")
     with pytest.raises(SourceError, match="it has no audio stream, only video"):
         Audio(path).open()
-    with pytest.raises(ConfigError, match="no preview of grade 'audio'"):
+    with pytest.raises(SourceError, match="no preview of grade 'audio'"):
         AudioPreview(str(path))
 
 

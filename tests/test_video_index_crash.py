@@ -14,7 +14,7 @@ from scene_clips import write_folder
 from streamdyn.config import load_config
 from streamdyn.errors import ConfigError, StoreError
 from streamdyn.index import SqliteIndex
-from streamdyn.pipelines.video_index import IndexJob, Stopped, find_videos
+from streamdyn.pipelines.video_index import IndexJob, Stopped, find_videos, outcome_hash
 from streamdyn.recognizers.brightness import Brightness
 from streamdyn.registry import policy, recognizer
 from streamdyn.testing.scripted import ScriptedPolicy, read_plan
@@ -56,7 +56,7 @@ def job_of(index, config, **options):
 
 def what_is_in(path, config):
     with SqliteIndex(path, mode="read") as index:
-        return index.rows(), index.tuning(load_config(None, config).hash)
+        return index.rows(), index.tuning(outcome_hash(load_config(None, config)))
 
 
 def run_child(folder, path, config, *, jobs, after=0, sends="SIGKILL"):

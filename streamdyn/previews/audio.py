@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamdyn.clock import Pts
-from streamdyn.errors import ConfigError
+from streamdyn.errors import ConfigError, SourceError
 from streamdyn.items import Array
 from streamdyn.receipt import Receipt
 from streamdyn.sources.samples import NoAudio, SampleReader
@@ -74,7 +74,7 @@ class AudioPreview:
         window_seconds: Length of sound around each moment.
 
     Raises:
-        ConfigError: The file has no audio stream.
+        SourceError: The file has no audio stream.
         SourceError: It cannot be opened or decoded.
     """
 
@@ -84,7 +84,7 @@ class AudioPreview:
         try:
             self._reader = SampleReader(path)
         except NoAudio as exc:
-            raise ConfigError(
+            raise SourceError(
                 f"no preview of grade 'audio' for {path}: it has no audio stream; choose a policy "
                 "that does not listen"
             ) from exc

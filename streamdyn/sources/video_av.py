@@ -114,7 +114,8 @@ class VideoAvCursor:
             `(n, 24, 32)`, `(n, 27, 48, 3)` or `(n, 32)`.
 
         Raises:
-            ConfigError: Another grade, or `audio` of a file without sound.
+            ConfigError: Another grade.
+            SourceError: `audio` of a file without sound.
         """
         if grade in PICTURE_GRADES:
             return self._small_pictures(PICTURE_GRADES[grade], ordinals)
