@@ -42,6 +42,8 @@ def main() -> None:
             f"all but decode, convert, recognize {spread(engine, ' us')} an item"
         )
         verdict(f"planning an item with {name}, us", median(policy_only), 20, at_most=True)
+        both = [a + b for a, b in zip(policy_only, demux, strict=True)]
+        verdict("the same and reading its packet, us", median(both), 20, at_most=True)
 
 
 if __name__ == "__main__":

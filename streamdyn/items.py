@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, Literal
@@ -16,6 +16,8 @@ from streamdyn.plan import Action, Effort
 
 Array = npt.NDArray[Any]
 Kind = Literal["frame", "audio", "token"]
+BLOCK_ARRAYS = ("pts", "keyframe", "num_bytes", "disposable", "gop", "reach")
+"""The fields of a `Block` that hold a value an item."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +49,10 @@ class Block:
 
     def __post_init__(self) -> None:
         n = len(self.pts)
-        wrong = {f.name: getattr(self, f.name).shape for f in fields(self)[3:]}
-        if any(shape != (n,) for shape in wrong.values()) or n == 0:
-            raise ValueError(f"a block needs N > 0 items and arrays of shape (N,), got {wrong}")
-        if n > 1 and not (np.diff(self.pts) > 0).all():
+        shapes = {name: getattr(self, name).shape for name in BLOCK_ARRAYS}
+        if any(shape != (n,) for shape in shapes.values()) or n == 0:
+            raise ValueError(f"a block needs N > 0 items and arrays of shape (N,), got {shapes}")
+        if not (self.pts[1:] > self.pts[:-1]).all():
             raise ValueError(f"pts must strictly increase, got {self.pts[:8].tolist()}...")
 
     def __len__(self) -> int:
@@ -67,7 +69,9 @@ class Block:
 
     def slice(self, start: int, stop: int) -> Block:
         """Items `start` to `stop` (half open, indices in this block) as a block."""
-        arrays = {f.name: getattr(self, f.name)[start:stop] for f in fields(self)[3:]}
+        if (start, stop) == (0, len(self)):
+            return self
+        arrays = {name: getattr(self, name)[start:stop] for name in BLOCK_ARRAYS}
         return Block(self.stream, self.first + start, self.time_base, **arrays)
 
     @staticmethod
@@ -79,9 +83,7 @@ class Block:
         for left, right in pairwise(blocks):
             if left.stop != right.first:
                 raise ValueError(f"blocks do not follow each other: {left!r}, {right!r}")
-        arrays = {
-            f.name: np.concatenate([getattr(b, f.name) for b in blocks]) for f in fields(head)[3:]
-        }
+        arrays = {name: np.concatenate([getattr(b, name) for b in blocks]) for name in BLOCK_ARRAYS}
         return Block(head.stream, head.first, head.time_base, **arrays)
 
     def __repr__(self) -> str:

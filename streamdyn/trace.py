@@ -23,14 +23,13 @@ import numpy as np
 
 from streamdyn.clock import Pts
 from streamdyn.errors import SourceError
-from streamdyn.items import Array, Block
+from streamdyn.items import BLOCK_ARRAYS, Array, Block
 from streamdyn.observation import Grade
 from streamdyn.outcome import Box, Outcome
 from streamdyn.plan import Action, Plan
 from streamdyn.receipt import Receipt
 
 FORMAT = 1
-_ARRAYS = ("pts", "keyframe", "num_bytes", "disposable", "gop", "reach")
 _BOX = ("score", "left", "top", "right", "bottom")
 
 
@@ -62,7 +61,7 @@ class TraceWriter:
 
     def window(self, window: Block) -> None:
         """Items came into view."""
-        arrays = {name: getattr(window, name).astype(int).tolist() for name in _ARRAYS}
+        arrays = {name: getattr(window, name).astype(int).tolist() for name in BLOCK_ARRAYS}
         base = f"{window.time_base.numerator}/{window.time_base.denominator}"
         self._write({"type": "window", "first": window.first, "time_base": base, **arrays})
 
@@ -155,7 +154,7 @@ def block_from_json(record: dict[str, Any], stream: str) -> Block:
     """The window of a `window` record."""
     kinds: dict[str, type] = {"pts": np.int64, "keyframe": np.bool_, "disposable": np.bool_}
     arrays: dict[str, Array] = {
-        name: np.array(record[name], kinds.get(name, np.int32)) for name in _ARRAYS
+        name: np.array(record[name], kinds.get(name, np.int32)) for name in BLOCK_ARRAYS
     }
     return Block(stream, record["first"], Fraction(record["time_base"]), **arrays)
 
