@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from streamdyn.errors import ConfigError
+from streamdyn.index.placing import put_in_place
 from streamdyn.receipt import STAGES, Receipt
 
 STRIDES = (*range(1, 61), *range(62, 121, 2), *range(125, 401, 5))
@@ -170,8 +172,25 @@ class BenchReport:
         return {**run.as_dict(), "equal_stride": stride, "equal_stride_share": share}
 
 
-def plot(report: BenchReport, target: str | Path) -> None:
-    """Agreement against share recognized, pooled, as PNG or SVG by the suffix of `target`."""
+def plot_format(target: Path) -> str:
+    """`png` or `svg`, by the suffix.
+
+    Raises:
+        ConfigError: Another suffix.
+    """
+    suffix = target.suffix.lower().removeprefix(".")
+    if suffix not in ("png", "svg"):
+        raise ConfigError(f"cannot plot to {target}: its name must end in .png or .svg")
+    return suffix
+
+
+def plot(report: BenchReport, target: Path) -> None:
+    """Agreement against share recognized, pooled, as PNG or SVG by the suffix of `target`.
+
+    Raises:
+        ConfigError: Another suffix.
+        StoreError: The file cannot be written.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -203,5 +222,8 @@ def plot(report: BenchReport, target: str | Path) -> None:
     axes.title.set_fontsize(9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(target, dpi=150)
-    plt.close(figure)
+    try:
+        with put_in_place(target) as part:
+            figure.savefig(part, dpi=150, format=plot_format(target))
+    finally:
+        plt.close(figure)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from streamdyn.audit import AuditRule
+from streamdyn.budget import Budget
 from streamdyn.checkpoint import starting_state
 from streamdyn.config import PartConfig, RunConfig
 from streamdyn.errors import SourceError
@@ -41,7 +42,8 @@ def bench(
 
     Args:
         files: Videos.
-        config: Source, recognizer, device, budget, audits (for policies that tune themselves).
+        config: Source, recognizer, device, audits (for policies that tune themselves), and the
+            budget, which holds for the policies and not for the full pass.
         policies: Label → policy.
         repeats: Full pass and policies are repeated this often, in turn.
         on_step: Told what runs next, for progress.
@@ -113,7 +115,9 @@ def _bench_file(
         full_times.append(full.wall_ms)
         for name, policy in policies.items():
             on_step(f"{Path(file).name}: {name}")
-            last[name] = _watch(file, config, policy, recognizer, starts.get(name))
+            last[name] = _watch(
+                file, config, policy, recognizer, starts.get(name), config.build_budget()
+            )
             times[name].append(last[name].wall_ms)
     looked_up = {o.ordinal: o for o in full.outcomes}
     report.full[file] = full.as_run(
@@ -160,7 +164,12 @@ class _Watched:
 
 
 def _watch(
-    file: str, config: RunConfig, policy: Policy[Any], recognizer: Recognizer, start: Any = None
+    file: str,
+    config: RunConfig,
+    policy: Policy[Any],
+    recognizer: Recognizer,
+    start: Any = None,
+    budget: Budget | None = None,
 ) -> _Watched:
     windows: list[WindowResult] = []
     tunes = hasattr(policy, "carry_over")
@@ -172,7 +181,7 @@ def _watch(
         recognizer,
         audit=config.build_audit() if tunes else AuditRule(),
         propagation=config.propagation,
-        resume=starting_state(policy, state, config.build_budget()),
+        resume=starting_state(policy, state, budget or Budget()),
         on_window=windows.append,
     )
     wall_ms = (time.perf_counter() - started) * 1000

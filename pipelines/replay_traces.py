@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from streamdyn.audit import AuditRule
 from streamdyn.budget import Budget
 from streamdyn.errors import SourceError
 from streamdyn.protocols import Policy
@@ -40,6 +41,7 @@ def replay_traces(
     policies: Mapping[str, Policy[Any]],
     *,
     budget: Budget | None = None,
+    audit: AuditRule | None = None,
     propagation: Propagation = "two-sided",
 ) -> list[ReplayResult]:
     """Replay every trace under every policy; with several traces, pooled results come last.
@@ -48,6 +50,7 @@ def replay_traces(
         traces: Files.
         policies: What results call them → policy.
         budget: As in a real run, for each trace.
+        audit: As in a real run; a policy that tunes itself needs it.
         propagation: How skipped items get their outcome.
     """
     results: list[ReplayResult] = []
@@ -55,7 +58,9 @@ def replay_traces(
         recorded = RecordedStream(trace)
         recognizer = build_recognizer_of(recorded)
         for label, policy in policies.items():
-            result = replay(recorded, policy, recognizer, budget=budget, propagation=propagation)
+            result = replay(
+                recorded, policy, recognizer, budget=budget, audit=audit, propagation=propagation
+            )
             results.append(replace(result, policy=label))
     if len(traces) > 1:
         results += [pool([r for r in results if r.policy == label]) for label in policies]
@@ -66,6 +71,7 @@ def pool(results: Sequence[ReplayResult]) -> ReplayResult:
     """Results of one policy over several traces as one: counts and milliseconds add up."""
     items = sum(r.num_items for r in results)
     processed = sum(r.num_processed for r in results)
+    audits = sum(r.num_audits for r in results)
     compared = sum(r.num_compared for r in results)
     estimates = [r.estimated_ms for r in results if r.estimated_ms is not None]
     return ReplayResult(
@@ -73,7 +79,8 @@ def pool(results: Sequence[ReplayResult]) -> ReplayResult:
         policy=results[0].policy,
         num_items=items,
         num_processed=processed,
-        share_recognized=processed / items,
+        num_audits=audits,
+        share_recognized=(processed + audits) / items,
         num_assumed=sum(r.num_assumed for r in results),
         agreement=sum(r.agreement * r.num_compared for r in results) / compared,
         num_compared=compared,

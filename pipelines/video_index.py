@@ -27,6 +27,7 @@ from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
 from streamdyn.index import MediaRow, MediaSink, SqliteIndex
+from streamdyn.index.placing import write_explained
 from streamdyn.index.sqlite import MediaState
 from streamdyn.protocols import Cursor, Policy, Recognizer, SourceInfo
 from streamdyn.receipt import Receipt
@@ -155,7 +156,7 @@ class IndexJob:
         if jobs is not None and jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {jobs}")
         self._index, self._config = index, config
-        self._jobs = jobs or len(os.sched_getaffinity(0))
+        self._jobs = jobs or _num_cores()
         self._retry_failed, self._resume = retry_failed, resume and trace_folder is None
         self._trace_folder, self._on_progress = trace_folder, on_progress
         self._policy: Policy[Any] = config.build_policy()
@@ -176,7 +177,8 @@ class IndexJob:
         started = time.perf_counter()
         self._recognizer()  # A missing model is a mistake in the call, not of every file.
         if self._trace_folder is not None:
-            self._trace_folder.mkdir(parents=True, exist_ok=True)
+            with write_explained(self._trace_folder):
+                self._trace_folder.mkdir(parents=True, exist_ok=True)
         self.report.num_files = len(videos)
         todo = list(self._todo(videos))
         try:
@@ -276,6 +278,8 @@ class IndexJob:
             carried = self._policy.carry_over(summary.policy_state)  # type: ignore[attr-defined]
             tuning = checkpoint.dump(starting_state(self._policy, carried, Budget()))
         sink.finish(self._config.propagation, tuning)
+        if sink.media.note:
+            logger.warning("%s: %s", path, sink.media.note)
         with self._lock:
             self.report.num_indexed += 1
             self.report.receipt += summary.receipt
@@ -320,6 +324,13 @@ class IndexJob:
             self._on_progress(progress)
         if self._stop.is_set():
             raise Stopped
+
+
+def _num_cores() -> int:
+    """That this process may use; macOS and Windows only say how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Progress:

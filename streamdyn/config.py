@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,9 @@ from streamdyn.budget import Budget
 from streamdyn.errors import ConfigError
 from streamdyn.protocols import Policy, Recognizer, Source
 from streamdyn.registry import PartKind, build
+
+_SOURCE = {"name": "video_av", "on_corrupt": "skip"}
+"""In a long job a picture that cannot be decoded is counted, and the file goes on."""
 
 
 class PartConfig(BaseModel):
@@ -63,7 +67,7 @@ class RunConfig(BaseModel):
     """All that the outcomes of a run depend on, besides the media."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    source: PartConfig = PartConfig(name="video_av", on_corrupt="skip")  # type: ignore[call-arg]
+    source: PartConfig = PartConfig(**_SOURCE)
     policy: PartConfig = PartConfig(name="agreement")
     recognizer: PartConfig = PartConfig(name="lite0")
     budget: BudgetConfig = BudgetConfig()
@@ -112,8 +116,11 @@ def load_config(path: str | Path | None, overrides: dict[str, Any] | None = None
         try:
             table = tomllib.loads(Path(path).read_text("utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-            raise ConfigError(f"cannot read the configuration {path}: {exc}; see docs") from exc
-    merged = _merge(table, overrides or {})
+            raise ConfigError(
+                f"cannot read the configuration {path}: {exc}; name a TOML file such as streamdyn "
+                "show-config prints"
+            ) from exc
+    merged = _merge(_merge({"source": _SOURCE}, table), overrides or {})
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as exc:
@@ -156,6 +163,10 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+# A comma outside of double quotes and brackets.
+_COMMA = re.compile(r',(?=(?:[^"\[\]{}]|"[^"]*"|\[[^\]]*\]|\{[^}]*\})*$)')
+
+
 def parse_part(text: str) -> dict[str, Any]:
     """`name` or `name:key=value,key=value` as a table; values as TOML, bare words as strings.
 
@@ -164,7 +175,7 @@ def parse_part(text: str) -> dict[str, Any]:
     """
     name, _, rest = text.partition(":")
     table: dict[str, Any] = {"name": name}
-    for pair in filter(None, rest.split(",")):
+    for pair in filter(None, _COMMA.split(rest)):
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(

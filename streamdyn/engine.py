@@ -22,7 +22,7 @@ import numpy as np
 from streamdyn.audit import AuditDesk, AuditRule, PendingAudit
 from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState, starting_state
-from streamdyn.errors import PlanError, RecognizerError
+from streamdyn.errors import ConfigError, PlanError, RecognizerError
 from streamdyn.items import Array, Block, Item, Selection
 from streamdyn.observation import Grade, Observation, Status
 from streamdyn.outcome import Outcome
@@ -69,6 +69,9 @@ class Session:
         propagation: How audits predict what was skipped.
         trace: Told of every decision.
         resume: State of an earlier session at its last closed window.
+
+    Raises:
+        ConfigError: The policy wants to see no items at once.
     """
 
     def __init__(
@@ -83,6 +86,11 @@ class Session:
         trace: Trace | None = None,
         resume: SessionState | None = None,
     ) -> None:
+        if not isinstance(policy.lookahead, int) or policy.lookahead < 1:
+            raise ConfigError(
+                f"cannot run policy {policy.name!r}: its lookahead is {policy.lookahead!r}; it "
+                "must be a whole number of items, at least 1"
+            )
         self._cursor, self._policy, self._recognizer = cursor, policy, recognizer
         self._trace = trace
         info = cursor.info

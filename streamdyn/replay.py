@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from streamdyn.audit import AuditRule
 from streamdyn.budget import Budget
 from streamdyn.clock import Pts
 from streamdyn.errors import ConfigError, SourceError
@@ -209,9 +210,12 @@ class ReplayResult:
     policy: str
     num_items: int
     num_processed: int
+    num_audits: int
+    """Looked at after all, on top."""
     share_recognized: float
+    """Recognizer calls per item, audits included."""
     num_assumed: int
-    """Of the processed: never looked at in the recorded run; the nearest outcome stood in."""
+    """Of these calls: never looked at in the recorded run; the nearest outcome stood in."""
     agreement: float
     """Mean over the items with a recorded outcome, in [0, 1]."""
     num_compared: int
@@ -231,6 +235,7 @@ def replay(
     recognizer: Recognizer,
     *,
     budget: Budget | None = None,
+    audit: AuditRule | None = None,
     propagation: Propagation = "two-sided",
 ) -> ReplayResult:
     """Run a policy over a recorded stream.
@@ -240,6 +245,7 @@ def replay(
         policy: The other policy.
         recognizer: Only its `agree` is used.
         budget: As in a real run.
+        audit: As in a real run; a policy that tunes itself needs it.
         propagation: How skipped items get their outcome.
     """
     stand_in = RecordedRecognizer(recorded, recognizer)
@@ -249,6 +255,7 @@ def replay(
         policy,
         stand_in,
         budget=budget,
+        audit=audit,
         propagation=propagation,
         on_window=results.append,
     )
@@ -263,28 +270,29 @@ def replay(
         for o, found in recorded.outcomes.items()
         if o < first + len(pts)
     ]
-    spent = recorded.receipt
+    spent, total = recorded.receipt, summary.receipt + summary.audit_receipt
     estimate = None
     if spent.num_decoded and spent.num_processed:
         call_ms = (spent.recognize_ms + spent.convert_ms) / spent.num_processed
         preview_ms = spent.preview_ms / max(1, spent.num_glanced)
         estimate = (
             spent.demux_ms
-            + summary.receipt.num_decoded * spent.decode_ms / spent.num_decoded
-            + summary.receipt.num_glanced * preview_ms
-            + summary.receipt.num_processed * call_ms
-            + summary.receipt.policy_ms
+            + total.num_decoded * spent.decode_ms / spent.num_decoded
+            + total.num_glanced * preview_ms
+            + total.num_processed * call_ms
+            + total.policy_ms
         )
     return ReplayResult(
         recorded.stream,
         f"{policy.name}/{policy.version}",
         summary.receipt.num_items,
         summary.receipt.num_processed,
-        summary.receipt.share_recognized,
+        summary.audit_receipt.num_processed,
+        total.num_processed / total.num_items,
         stand_in.num_assumed,
         float(np.mean(scores)),
         len(scores),
-        summary.receipt.num_decoded,
+        total.num_decoded,
         estimate,
     )
 

@@ -308,6 +308,26 @@ def test_traces_are_written_and_replayed(folder):
     assert "all traces" in table.stdout
 
 
+def test_a_policy_that_tunes_itself_is_replayed_with_audits(folder):
+    traces = folder.parent / "traces"
+    assert index(folder, "--trace", traces).exit_code == 0
+    refused = streamdyn("replay", traces, "--policy", "agreement")
+    assert "set an audit rate (--audit" in one_error(refused)
+    result = streamdyn("replay", traces, "--policy", "agreement", "--audit", "1", "--json")
+    assert result.exit_code == 0, result.stderr
+    pooled = json.loads(result.stdout.splitlines()[-1])
+    calls = pooled["num_processed"] + pooled["num_audits"]
+    assert pooled["num_audits"] > 0
+    assert pooled["share_recognized"] == calls / pooled["num_items"]
+
+
+def test_files_that_are_not_watched_again_have_no_trace_and_that_is_said(folder):
+    assert index(folder).exit_code == 0
+    result = index(folder, "--trace", folder.parent / "traces")
+    assert result.exit_code == 0
+    assert "no trace of 3 unchanged files" in result.stderr
+
+
 def test_replaying_what_is_no_trace_is_explained(tmp_path, folder):
     assert "no trace in the folder" in one_error(
         streamdyn("replay", tmp_path, "--policy", "bisect")

@@ -172,6 +172,16 @@ def test_an_export_prints_what_it_wrote(indexed, tmp_path, format):
     assert json.loads(again.stdout) == {"format": format, "written": written}
 
 
+def test_an_export_says_which_files_it_leaves_out(indexed, tmp_path):
+    index = tmp_path / "x.db"
+    shutil.copy(indexed / "x.db", index)
+    with SqliteIndex(index) as store:
+        store.register(MediaRow("waits.mp4"), "")
+    result = streamdyn("export", "--in", index, "--format", "jsonl", "--to", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "left out, since not done: 1 (see: streamdyn list" in result.stderr
+
+
 def test_pictures_are_found_by_their_exact_times(clip_path):
     path = str(clip_path("h264_bframes"))
     found = pictures_at(path, [512 * 7, 512 * 33, 512 * 59, 5])

@@ -62,6 +62,16 @@ def test_an_override_with_another_part_drops_options_that_are_not_its_own(file):
     assert config.build_policy().name == "bisect"
 
 
+def test_an_option_of_the_source_leaves_its_other_defaults(tmp_path):
+    given = load_config(None, {"source": {"name": "video_av", "threads": 2}})
+    path = tmp_path / "run.toml"
+    path.write_text("[source]\nthreads = 2\n")
+    assert load_config(path) == given
+    assert given.source.options == {"on_corrupt": "skip", "threads": 2}
+    other = load_config(None, {"source": {"name": "audio"}})
+    assert other.source.options == {}
+
+
 def test_an_override_wins_over_the_file(file):
     assert load_config(file, {"audit": 0.5}).audit == 0.5
 
@@ -167,6 +177,8 @@ def test_a_configuration_comes_back_from_json(file):
         ("x:a=true,b='1',c=", {"name": "x", "a": True, "b": "1", "c": ""}),
         ("hf: model = org/name-1 , top = 3", {"name": "hf", "model": "org/name-1", "top": 3}),
         ("x:url=http://h:1/p?q=2", {"name": "x", "url": "http://h:1/p?q=2"}),
+        ('x:a=["b,c", "d"],e=1', {"name": "x", "a": ["b,c", "d"], "e": 1}),
+        ("x:a={b=1, c=[2, 3]},d=it's", {"name": "x", "a": {"b": 1, "c": [2, 3]}, "d": "it's"}),
     ],
 )
 def test_a_part_is_read_from_one_word_with_options(text, table):

@@ -10,7 +10,7 @@ from passes import watch
 from streamdyn.audit import AuditRule
 from streamdyn.clock import Pts
 from streamdyn.engine import Answer, Request, Session
-from streamdyn.errors import PlanError, RecognizerError
+from streamdyn.errors import ConfigError, PlanError, RecognizerError
 from streamdyn.observation import Status
 from streamdyn.plan import Effort, Plan
 from streamdyn.receipt import Receipt
@@ -40,6 +40,12 @@ def test_processed_items_get_an_outcome_and_skipped_ones_none():
     assert seen.processed == [0, 3, 6]
     counts = seen.summary.receipt
     assert (counts.num_items, counts.num_processed, counts.num_skipped) == (8, 3, 5)
+
+
+@pytest.mark.parametrize("lookahead", [0, -3, 2.5])
+def test_a_policy_that_sees_no_whole_number_of_items_is_refused(lookahead):
+    with pytest.raises(ConfigError, match="must be a whole number of items, at least 1"):
+        play(["P"], lookahead=lookahead)
 
 
 def test_only_chosen_items_are_converted():

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import av
 import pytest
 from damaged_clips import DAMAGED, REFUSED
 from scene_clips import drawn_scenes, write_folder, write_scenes
@@ -315,3 +316,26 @@ def test_a_file_that_may_not_be_read_is_listed(folder, index):
     report = run(index, folder)
     assert "Permission denied" in report.failures[str(folder / "a.mp4")]
     assert report.num_indexed == 2
+
+
+def test_a_file_that_ends_before_its_header_says_is_done_and_has_a_note(index, tmp_path, caplog):
+    whole = write_scenes(tmp_path / "whole.mp4", [(16, 250)])
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(tmp_path / "first.mp4"), "w", options={"movflags": "+faststart"}) as target,
+    ):
+        video = source.streams.video[0]
+        copy = target.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    content = (tmp_path / "first.mp4").read_bytes()
+    (tmp_path / "first.mp4").write_bytes(content[: len(content) * 2 // 3])
+    run(index, tmp_path)
+    assert media_of(index, "whole.mp4").note == ""
+    cut = media_of(index, "first.mp4")
+    assert cut.status == "done"
+    assert 0 < cut.num_items < 200
+    assert "its header says 10.0 s: it may be cut off" in cut.note
+    assert cut.note in caplog.text

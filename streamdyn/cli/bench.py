@@ -57,10 +57,13 @@ def bench(
     """
     from streamdyn.config import PartConfig, parse_part
     from streamdyn.pipelines.bench_report import plot as draw
+    from streamdyn.pipelines.bench_report import plot_format
     from streamdyn.pipelines.compare_policies import DEFAULT_POLICIES
     from streamdyn.pipelines.compare_policies import bench as run_bench
     from streamdyn.pipelines.video_index import find_videos
 
+    if plot is not None:
+        plot_format(plot)
     given = options.overrides(
         recognizer=recognizer,
         source=source,
@@ -79,9 +82,6 @@ def bench(
     videos = find_videos(paths)
     with _steps() as on_step:
         report = run_bench(videos, resolved, policies, repeats=repeats, on_step=on_step)
-    if plot is not None:
-        draw(report, plot)
-        remark(f"plot: {plot}")
     for path, reason in report.failures.items():
         remark(f"left out {path}: {reason}")
     document = report.as_dict()
@@ -93,6 +93,9 @@ def bench(
         if len(document["files"]) > 1:
             show(_comparison(f"all {len(document['files'])} files", document["pooled"]))
         show(_stages(document["pooled"]))
+    if plot is not None:
+        draw(report, plot)
+        remark(f"plot: {plot}")
     if report.failures:
         raise typer.Exit(1)
 

@@ -10,7 +10,7 @@ import typer
 
 from streamdyn.cli.app import app
 from streamdyn.cli.options import In, Json
-from streamdyn.cli.output import percent, print_json, print_json_lines, show, table
+from streamdyn.cli.output import percent, print_json, print_json_lines, remark, show, table
 
 
 class Format(StrEnum):
@@ -92,7 +92,10 @@ def export(
 
     with SqliteIndex(index, mode="read") as store:
         written = write(store, format.value, to)
+        unfinished = sum(media.status != "done" for media in store.media())
     if as_json:
         print_json({"format": format.value, "written": [str(path) for path in written]})
     else:
         show(*map(str, written))
+    if unfinished:
+        remark(f"left out, since not done: {unfinished} (see: streamdyn list --in {index})")

@@ -150,6 +150,11 @@ def _run(
     elif not quiet:
         _print_report(into, report, failures, over)
     _complain_of(failures)
+    if how["trace_folder"] is not None and report.num_unchanged:
+        remark(
+            f"no trace of {report.num_unchanged} unchanged files, which were not watched again: "
+            "index into a new file to have theirs"
+        )
     if report.num_left_failed:
         remark(f"{report.num_left_failed} failed in an earlier call: try again with --retry-failed")
     return failures

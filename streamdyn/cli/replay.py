@@ -27,15 +27,18 @@ def replay(
     ],
     budget_share: options.BudgetShare = None,
     budget_items: options.BudgetItems = None,
+    audit: options.Audit = None,
+    seed: options.Seed = None,
     propagation: options.PropagationOption = None,
     as_json: options.Json = False,
 ) -> None:
     """Replay traces under other policies, without decoding or recognizing anything.
 
     Items that nobody looked at in the recorded run are assumed to be like the nearest one that
-    somebody did; traces of a full pass (--policy stride:every=1) leave nothing to assume. With
-    --json, a JSON object a line.
+    somebody did; traces of a full pass (--policy stride:every=1) leave nothing to assume. A policy
+    that tunes itself, such as agreement, needs --audit. With --json, a JSON object a line.
     """
+    from streamdyn.audit import AuditRule
     from streamdyn.budget import Budget
     from streamdyn.config import PartConfig, parse_part
     from streamdyn.pipelines.replay_traces import find_traces, replay_traces
@@ -44,6 +47,7 @@ def replay(
         find_traces(traces),
         {text: PartConfig(**parse_part(text)).build("policy") for text in policy},
         budget=Budget(share=budget_share, items=budget_items),
+        audit=AuditRule(audit or 0.0, seed or 0),
         propagation="two-sided" if propagation is None else propagation.value,
     )
     if as_json:
@@ -58,7 +62,7 @@ def _comparison(stream: str, results: Sequence[Any]) -> Any:
         (
             result.policy,
             percent(result.share_recognized),
-            percent(result.num_assumed / max(1, result.num_processed)),
+            percent(result.num_assumed / max(1, result.num_processed + result.num_audits)),
             f"{result.agreement:.3f}",
             f"{result.num_compared:,}",
             f"{result.num_decoded:,}",

@@ -179,6 +179,6 @@ def _reason(exc: sqlite3.Error) -> tuple[str, str]:
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return (
             "the file is not an index or is damaged",
-            "name another file, or delete this one and index again",
+            "name another file; a damaged index has to be made again",
         )
     return "SQLite failed", "run streamdyn doctor to see whether SQLite has what is needed"

@@ -57,6 +57,16 @@ def store_segments(
         start_ticks=start_ticks,
         stop_ticks=stop_ticks,
         duration_seconds=media.duration_seconds or seconds,
+        note="; ".join(filter(None, (media.note, _shortfall(media.duration_seconds, seconds)))),
+    )
+
+
+def _shortfall(promised: float | None, seconds: float) -> str:
+    """What to say of a file that ended before its header says, or nothing."""
+    if promised is None or promised - seconds <= max(2.0, 0.02 * promised):
+        return ""
+    return (
+        f"it ended after {seconds:.1f} s, and its header says {promised:.1f} s: it may be cut off"
     )
 
 

@@ -207,8 +207,7 @@ def _thumbnails(
         return (), f"no thumbnails: {exc}"
     made = [
         Thumbnail(
-            data_uri="data:image/jpeg;base64,"
-            + base64.b64encode(jpeg(pictures[tick], 70)).decode(),
+            data_uri=_data_uri(pictures[tick]),
             label=segment.label or "nothing found",
             text=segment.text if segment.text != segment.label else "",
             score=segment.score,

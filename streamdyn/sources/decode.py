@@ -173,9 +173,9 @@ def quarter_turns(frame: Any) -> int:
 def probe_quarter_turns(path: str, stream_index: int) -> int:
     """The same of a whole stream; only a decoded picture tells, so one is decoded (1 to 50 ms).
 
-    0 where none of the first packets can be decoded.
+    0 where none of the first packets can be read and decoded.
     """
-    with open_container(path) as probe:
+    with open_container(path) as probe, suppress(av.error.FFmpegError):
         stream = probe.streams[stream_index]
         for packet in islice(probe.demux(stream), PROBE_PACKETS):
             with suppress(av.error.FFmpegError):

@@ -116,8 +116,9 @@ def video_stream(container: Any, path: str) -> Any:
 class Demuxer:
     """Reads packets once, in order, and hands out blocks; keeps the packets of recent GOPs.
 
-    Memory: the packets of GOPs not released yet, at most `max_packet_bytes`; the oldest are given
-    up first and read again by seeking when they are wanted after all.
+    Memory: the packets of GOPs not released yet, at most `max_packet_bytes` besides the GOP that is
+    being read; the oldest are given up first and read again by seeking when they are wanted after
+    all.
     """
 
     def __init__(
@@ -135,11 +136,17 @@ class Demuxer:
         self.container = open_container(path, options)
         try:
             self.stream = video_stream(self.container, path)
+            with open_container(path, options) as probe:
+                self._order, self.note = choose_order(probe, self.stream.index)
+        except av.error.FFmpegError as exc:
+            self.container.close()
+            raise SourceError(
+                f"cannot read the first packets of {path}: {exc.strerror or exc}; the file is "
+                "damaged there; convert or copy it again"
+            ) from exc
         except SourceError:
             self.container.close()
             raise
-        with open_container(path, options) as probe:
-            self._order, self.note = choose_order(probe, self.stream.index)
         self.time_base = Fraction(self.stream.time_base)
         self.receipt = Receipt()
         self.gops: dict[int, Gop] = {}
@@ -214,8 +221,9 @@ class Demuxer:
     def _ticks(self, coded: Coded) -> int:
         if coded.ticks is None:
             raise SourceError(
-                f"cannot order the pictures of {self.path}: packet {self.receipt.num_demuxed} "
-                "has neither pts nor dts; remux it with ffmpeg -fflags +genpts -i IN -c copy OUT"
+                f"cannot order the pictures of {self.path}: a packet after item "
+                f"{self.next_ordinal + len(self._pending)} has neither pts nor dts; "
+                "remux it with ffmpeg -fflags +genpts -i IN -c copy OUT"
             )
         return coded.ticks
 
