@@ -1,7 +1,8 @@
 """Peak memory over a two-hour file, made by looping a real one without re-encoding.
 
 The resident size is read after every window; it is flat if the last tenth of the file needs no more
-than the second tenth (the first one loads the model and fills the caches).
+than the second tenth (the first one fills the caches). onnxruntime keeps the memory of the largest
+batch it has seen for good, so the largest is run once before.
 """
 
 from __future__ import annotations
