@@ -13,23 +13,23 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import ceil, floor, gcd
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import av
 import numpy as np
 
 from streamdyn.clock import Pts
-from streamdyn.errors import ConfigError, CorruptMedia, SourceError
+from streamdyn.errors import ConfigError, SourceError
 from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
 from streamdyn.observation import Grade
 from streamdyn.previews.audio import log_mel, resampler
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
+from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt, corrupt_item
 from streamdyn.sources.demux import open_container
 from streamdyn.sources.samples import SampleReader, audio_stream
 
-OnCorrupt = Literal["raise", "skip"]
 BLOCK_ITEMS = 32
 _RESAMPLER_REACH = 8
 """Samples (of the lower rate) that the resampling filter looks to each side; it needs 7."""
@@ -56,8 +56,7 @@ class Audio:
         stream: str | None = None,
         on_corrupt: OnCorrupt = "raise",
     ) -> None:
-        if on_corrupt not in get_args(OnCorrupt):
-            raise ConfigError(f"on_corrupt must be 'raise' or 'skip', got {on_corrupt!r}")
+        check_on_corrupt(on_corrupt)
         if sample_rate < 1000:
             raise ConfigError(f"sample_rate must be at least 1000 Hz, got {sample_rate}")
         num_samples = round(window_seconds * sample_rate)
@@ -188,12 +187,8 @@ class AudioCursor:
     def _error(self, ordinal: int, reason: str) -> ItemError:
         pts = self._pts(ordinal)
         self._receipt.num_errors += 1
-        if self._source.on_corrupt == "raise":
-            raise CorruptMedia(
-                f"cannot decode item {ordinal} of {self._source.path} at {pts.seconds:.3f} s: "
-                f"{reason}; open it with on_corrupt='skip' to go on without such items"
-            )
-        return ItemError(ordinal, pts, reason)
+        source = self._source
+        return corrupt_item(source.path, ordinal, pts, reason, source.on_corrupt)
 
     def _window(self, ordinal: int) -> tuple[Array, str | None]:
         """`(W,)` float32 of one item, or why there is none.

@@ -136,8 +136,9 @@ class Demuxer:
         self.container = open_container(path, options)
         try:
             self.stream = video_stream(self.container, path)
-            with open_container(path, options) as probe:
-                self._order, self.note = choose_order(probe, self.stream.index)
+            self._order, self.note = choose_order(
+                self.stream, self.container.format.name, lambda: open_container(path, options)
+            )
         except av.error.FFmpegError as exc:
             self.container.close()
             raise SourceError(

@@ -12,7 +12,8 @@ shown as        0  3  1  2  6  4  5
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
@@ -36,21 +37,31 @@ class Coded(NamedTuple):
     shown: bool = True
 
 
-def choose_order(container: Any, stream_index: int) -> tuple[Order, str]:
-    """How to find the order of the pictures of a stream of a freshly opened container.
+def choose_order(
+    stream: Any, container_format: str, open_again: Callable[[], AbstractContextManager[Any]]
+) -> tuple[Order, str]:
+    """How to find the order of the pictures of a stream.
 
-    Reads the first packets; give it a container of its own.
+    Args:
+        stream: Of the container that will be read.
+        container_format: Name of its format.
+        open_again: Opens it once more, to look at the first packets where they have to tell.
 
     Returns:
         The order to pass to `coded_pictures`, and a note for the user or the empty string.
     """
-    stream = container.streams[stream_index]
-    codec, is_avi = stream.codec_context.name, container.format.name == "avi"
+    codec, is_avi = stream.codec_context.name, container_format == "avi"
     if codec == "mpeg4" and is_avi:
         return "mpeg4", ""
     if codec not in ("h264", "hevc") or not stream.codec_context.reorder_depth:
         return "container", ""
-    head = [p for p in islice(container.demux(stream), PEEK_PACKETS) if p.size]
+    with open_again() as probe:
+        return _order_told_by(probe, probe.streams[stream.index], is_avi)
+
+
+def _order_told_by(probe: Any, stream: Any, is_avi: bool) -> tuple[Order, str]:
+    codec = stream.codec_context.name
+    head = [p for p in islice(probe.demux(stream), PEEK_PACKETS) if p.size]
     if not is_avi and any(p.pts != p.dts for p in head):
         return "container", ""
     why = "HEVC slice headers are not read"

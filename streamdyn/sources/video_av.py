@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from streamdyn.clock import Pts
-from streamdyn.errors import ConfigError, CorruptMedia
+from streamdyn.errors import ConfigError
 from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
 from streamdyn.observation import Grade
 from streamdyn.previews.audio import AudioPreview
@@ -19,10 +19,10 @@ from streamdyn.previews.luma import LUMA_SPEC, THUMBNAIL_SPEC
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
+from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt, corrupt_item
 from streamdyn.sources.decode import GopDecoder, probe_quarter_turns, quarter_turns
 from streamdyn.sources.demux import Demuxer
 
-OnCorrupt = Literal["raise", "skip"]
 PICTURE_GRADES: dict[Grade, FrameSpec] = {"luma": LUMA_SPEC, "thumbnail": THUMBNAIL_SPEC}
 
 
@@ -49,8 +49,7 @@ class VideoAv:
         cache_bytes: int = 256 << 20,
         max_block_items: int = 64,
     ) -> None:
-        if on_corrupt not in ("raise", "skip"):
-            raise ConfigError(f"on_corrupt must be 'raise' or 'skip', got {on_corrupt!r}")
+        check_on_corrupt(on_corrupt)
         self.path = str(path)
         self.stream = stream if stream is not None else self.path
         self.threads, self.on_corrupt = threads, on_corrupt
@@ -192,12 +191,8 @@ class VideoAvCursor:
         place, pts = self._demuxer.places[ordinal], self._pts(ordinal)
         said = self._decoder.errors.get(place.gop, "the decoder gave no picture for its packet")
         self._receipt.num_errors += 1
-        if self._source.on_corrupt == "raise":
-            raise CorruptMedia(
-                f"cannot decode item {ordinal} of {self._source.path} at {pts.seconds:.3f} s: "
-                f"{said}; open it with on_corrupt='skip' to go on without such items"
-            )
-        return ItemError(ordinal, pts, said)
+        source = self._source
+        return corrupt_item(source.path, ordinal, pts, said, source.on_corrupt)
 
 
 def source_info(demuxer: Demuxer) -> SourceInfo:

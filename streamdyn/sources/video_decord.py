@@ -21,14 +21,15 @@ import av
 import numpy as np
 
 from streamdyn.clock import Pts
-from streamdyn.errors import ConfigError, CorruptMedia, SourceError
+from streamdyn.errors import ConfigError, SourceError
 from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
 from streamdyn.observation import Grade
 from streamdyn.previews.luma import LUMA_SPEC, THUMBNAIL_SPEC
 from streamdyn.protocols import Position
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
-from streamdyn.sources.video_av import OnCorrupt, VideoAv, VideoAvCursor
+from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt, corrupt_item
+from streamdyn.sources.video_av import VideoAv, VideoAvCursor
 
 NUM_CHECKED = 4
 """GOPs whose first, middle and last pictures are compared when a file is opened."""
@@ -61,8 +62,7 @@ class VideoDecord:
         on_corrupt: OnCorrupt = "raise",
         batches_per_reader: int = 256,
     ) -> None:
-        if on_corrupt not in ("raise", "skip"):
-            raise ConfigError(f"on_corrupt must be 'raise' or 'skip', got {on_corrupt!r}")
+        check_on_corrupt(on_corrupt)
         if batches_per_reader < 1:
             raise ConfigError(f"batches_per_reader must be at least 1, got {batches_per_reader}")
         self.path = str(path)
@@ -254,12 +254,8 @@ class VideoDecordCursor:
     def _error(self, ordinal: int, reason: str) -> ItemError:
         pts = self._pts(ordinal)
         self._receipt.num_errors += 1
-        if self._source.on_corrupt == "raise":
-            raise CorruptMedia(
-                f"cannot decode item {ordinal} of {self._source.path} at {pts.seconds:.3f} s: "
-                f"{reason}; open it with on_corrupt='skip' to go on without such items"
-            )
-        return ItemError(ordinal, pts, reason)
+        source = self._source
+        return corrupt_item(source.path, ordinal, pts, reason, source.on_corrupt)
 
 
 def _import_decord(path: str) -> Any:
