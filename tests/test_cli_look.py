@@ -158,6 +158,15 @@ def test_files_are_listed_with_status_items_and_share(indexed):
     assert "25.0 %" in streamdyn("list", "--in", indexed / "x.db").stdout
 
 
+def test_names_of_written_files_are_not_wrapped(indexed, tmp_path):
+    folder = tmp_path / ("long" * 20) / ("name" * 20)
+    folder.mkdir(parents=True)
+    export = ("export", "--in", indexed / "x.db", "--format", "jsonl", "--to", folder / "out")
+    assert streamdyn(*export).stdout == f"{folder / 'out'}\n"
+    report = ("report", "--in", indexed / "x.db", "--out", folder / "page.html")
+    assert streamdyn(*report).stdout == f"{folder / 'page.html'}\n"
+
+
 @pytest.mark.parametrize("format", ["jsonl", "parquet", "webvtt", "coco"])
 def test_an_export_prints_what_it_wrote(indexed, tmp_path, format):
     target = tmp_path / "out"

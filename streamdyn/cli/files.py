@@ -10,7 +10,15 @@ import typer
 
 from streamdyn.cli.app import app
 from streamdyn.cli.options import In, Json
-from streamdyn.cli.output import percent, print_json, print_json_lines, remark, show, table
+from streamdyn.cli.output import (
+    percent,
+    print_json,
+    print_json_lines,
+    print_lines,
+    remark,
+    show,
+    table,
+)
 
 
 class Format(StrEnum):
@@ -96,6 +104,6 @@ def export(
     if as_json:
         print_json({"format": format.value, "written": [str(path) for path in written]})
     else:
-        show(*map(str, written))
+        print_lines(*map(str, written))
     if unfinished:
         remark(f"left out, since not done: {unfinished} (see: streamdyn list --in {index})")

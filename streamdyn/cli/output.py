@@ -72,6 +72,12 @@ def table(title: str, *columns: str, rows: Iterable[Iterable[object]]) -> Table:
     return made
 
 
+def print_lines(*lines: str) -> None:
+    """Text that another program may read, such as paths, on stdout: never wrapped."""
+    for line in lines:
+        typer.echo(printable(line))
+
+
 def show(*renderables: Any) -> None:
     """Print tables and lines to stdout; a file or a pipe gets no padding at the ends of lines."""
     is_terminal = sys.stdout.isatty()

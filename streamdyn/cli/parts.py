@@ -12,7 +12,7 @@ from typing import Any
 from streamdyn.cli import options
 from streamdyn.cli.app import app
 from streamdyn.cli.options import run_config
-from streamdyn.cli.output import print_json, print_json_lines, show, table
+from streamdyn.cli.output import print_json, print_json_lines, print_lines, show, table
 
 
 @app.command()
@@ -82,7 +82,7 @@ def show_config(
     if as_json:
         print_json({"config": document, "defaults": defaults, "hash": resolved.hash})
     else:
-        show(_as_toml(document, defaults, resolved.hash))
+        print_lines(_as_toml(document, defaults, resolved.hash))
 
 
 def _print_parts(kind: Any, *, as_json: bool) -> None:

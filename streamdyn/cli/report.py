@@ -9,7 +9,7 @@ import typer
 
 from streamdyn.cli.app import app
 from streamdyn.cli.options import In, Json
-from streamdyn.cli.output import print_json, show
+from streamdyn.cli.output import print_json, print_lines
 
 
 @app.command()
@@ -40,4 +40,4 @@ def report(
     if as_json:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:
-        show(str(path))
+        print_lines(str(path))
