@@ -6,6 +6,7 @@ StreamdynError
     CorruptMedia      a packet or frame that cannot be decoded
   PlanError           a plan the stream cannot carry out        also ValueError
   RecognizerError     a recognizer failed or answered nonsense
+  ModelError          a model folder is missing, damaged or does not fit
   StoreError          the index cannot be read or written
     SchemaTooNew      the index was written by a newer streamdyn
   ConfigError         a wrong option, key or value              also ValueError
@@ -38,6 +39,10 @@ class PlanError(StreamdynError, ValueError):
 
 class RecognizerError(StreamdynError):
     """A recognizer failed, or its answer does not fit the selection."""
+
+
+class ModelError(StreamdynError):
+    """The files of a model are missing, damaged, or do not fit one another."""
 
 
 class StoreError(StreamdynError):

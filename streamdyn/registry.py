@@ -20,13 +20,14 @@ from typing import Any, Literal, TypeVar
 from streamdyn.errors import ConfigError, UnknownName
 
 Part = TypeVar("Part", bound=Callable[..., Any])
-PartKind = Literal["policy", "source", "recognizer", "sink"]
+PartKind = Literal["policy", "source", "recognizer", "sink", "reader"]
 
 _PACKAGES: dict[PartKind, str] = {
     "policy": "streamdyn.agents",
     "source": "streamdyn.sources",
     "recognizer": "streamdyn.recognizers",
     "sink": "streamdyn.index",
+    "reader": "streamdyn.agents.readers",
 }
 _parts: dict[PartKind, dict[str, Callable[..., Any]]] = {kind: {} for kind in _PACKAGES}
 _loaded: set[PartKind] = set()
@@ -68,6 +69,11 @@ def recognizer(name: str) -> Callable[[Part], Part]:
 def sink(name: str) -> Callable[[Part], Part]:
     """Register a sink class under `name`."""
     return _register("sink", name)
+
+
+def reader(name: str) -> Callable[[Part], Part]:
+    """Register a reader of token streams under `name`."""
+    return _register("reader", name)
 
 
 def _load(kind: PartKind) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -15,6 +16,9 @@ from damaged_clips import DAMAGED, REFUSED
 from hypothesis import settings
 
 from streamdyn import registry
+
+# A second thread of torch on two busy cores makes everything ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, and no clock: a busy machine fails no test.
 settings.register_profile("steady", deadline=None, derandomize=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from random_readers import saved_model
 
 from streamdyn.errors import PlanError, StoreError
 from streamdyn.observation import Observation, Status
@@ -27,12 +29,17 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "change": [{}, {"lookahead": 1}],
     "shot": [{}, {"cuts": "luma"}, {"pick": "cheapest", "lookahead": 100}],
 }
+# What cannot be known before a test runs: a model in its folder.
+NEEDED: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "reader": lambda folder: {"model": saved_model(folder / "skip", "skip_rnn")},
+}
 CASES = [(name, options) for name in sorted(parts("policy")) for options in OPTIONS.get(name, [{}])]
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=str)
-def test_a_policy_keeps_its_contract(name: str, options: dict[str, Any]) -> None:
-    policy = build("policy", name, **options)
+def test_a_policy_keeps_its_contract(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    needed = NEEDED[name](tmp_path) if name in NEEDED else {}
+    policy = build("policy", name, **options, **needed)
     assert policy.name == name
     check_policy(policy)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_readers import saved_model
 from tiny_models import vit
 
 from streamdyn import build
@@ -29,12 +30,16 @@ from streamdyn.testing.recognizers import (
     check_recognizer,
     pictures,
     select,
+    tokens,
 )
 
 NEEDED: dict[str, Callable[[Path], dict[str, Any]]] = {
     "huggingface": lambda folder: {"model": str(vit(folder / "vit"))},
+    "recurrent": lambda folder: {"model": saved_model(folder / "skim", "skim_rnn")},
 }
 """Options of the recognizers that cannot do without."""
+SHOWN = {"recurrent": tokens(5)}
+"""Items for those that do not look at pictures."""
 
 
 @pytest.mark.parametrize("name", sorted(parts("recognizer")))
@@ -43,7 +48,7 @@ def test_a_recognizer_keeps_its_contract(name: str, tmp_path: Path) -> None:
     recognizer = build("recognizer", name, **options)
     assert isinstance(recognizer, Recognizer)
     try:
-        check_recognizer(recognizer)
+        check_recognizer(recognizer, items=SHOWN.get(name))
     except MissingExtra as exc:
         pytest.skip(str(exc))
 

@@ -15,6 +15,9 @@ LAYERS: list[tuple[str, ...]] = [
     ("protocols",),
     ("audit", "budget", "reach", "registry", "trace"),
     ("checkpoint", "config", "window"),
+    ("nn",),
+    ("text",),
+    ("learning",),
     ("index", "previews", "recognizers", "sources"),
     ("engine",),
     ("run",),
@@ -25,8 +28,8 @@ LAYERS: list[tuple[str, ...]] = [
 """Lowest first. A module imports from the rows below its own and from its own row, without cycles;
 a name stands for a module of streamdyn/ or for all modules of a folder."""
 FOR_AGENTS = {
-    "agents", "clock", "errors", "items", "observation", "outcome", "plan", "previews", "protocols",
-    "registry",
+    "agents", "clock", "errors", "items", "nn", "observation", "outcome", "plan", "previews",
+    "protocols", "registry", "text",
 }  # fmt: skip
 """What a policy is made of: no source, recognizer, engine, file or environment."""
 VAGUE_NAMES = {"base", "common", "core", "helper", "helpers", "manager", "misc", "util", "utils"}

@@ -10,6 +10,7 @@ import pytest
 
 from streamdyn.errors import ConfigError, SourceError
 from streamdyn.items import FrameSpec
+from streamdyn.previews.token import token_features
 from streamdyn.protocols import Position
 from streamdyn.registry import build
 from streamdyn.run.local import run_stream
@@ -93,8 +94,11 @@ def test_a_grey_picture_and_previews_have_the_shape_that_was_asked_for() -> None
     assert luma[0].mean() == 32
     assert np.isnan(luma[1]).all()
     assert cursor.preview("thumbnail", [2]).shape == (1, 27, 48, 3)
-    with pytest.raises(ConfigError, match="no preview of grade 'token'"):
-        cursor.preview("token", [0])
+    tokens = cursor.preview("token", [0, 1])
+    assert tokens[0].tolist() == token_features(["32"])[0].tolist()
+    assert np.isnan(tokens[1]).all()
+    with pytest.raises(ConfigError, match="no preview of grade 'packet'"):
+        cursor.preview("packet", [0])
 
 
 def test_a_released_item_is_not_to_be_had_again() -> None:

@@ -18,6 +18,7 @@ from streamdyn.errors import ConfigError, SourceError
 from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
 from streamdyn.observation import Grade
 from streamdyn.previews.luma import LUMA_SPEC, THUMBNAIL_SPEC
+from streamdyn.previews.token import token_features
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 
@@ -111,26 +112,26 @@ class ScriptCursor:
         return items, errors
 
     def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
-        """`luma`, `thumbnail`, or `audio`: `(n, 32)`, every band as loud as the picture is bright.
+        """`luma`, `thumbnail`, or what stands for them where there is no picture.
+
+        `audio`: `(n, 32)`, every band as loud as the picture is bright. `token`: `(n, 10)`, of the
+        number that is its brightness.
 
         Raises:
             ConfigError: Another grade.
         """
-        if grade not in ("luma", "thumbnail", "audio"):
+        if grade not in ("luma", "thumbnail", "audio", "token"):
             raise ConfigError(
                 f"a synthetic stream has no preview of grade {grade!r}; it has luma, thumbnail, "
-                "audio, and packet without asking"
+                "audio, token, and packet without asking"
             )
         spec = THUMBNAIL_SPEC if grade == "thumbnail" else LUMA_SPEC
         shape = (spec.height or 0, spec.width or 0, 3)
         rows = []
         for _, picture in self._decoded(ordinals):
             pixels = np.full(shape, np.nan) if picture is None else _scaled(picture, *shape[:2])
-            if grade == "thumbnail":
-                rows.append(pixels.astype(np.float32))
-            else:
-                grey = pixels.mean(axis=2, dtype=np.float32)
-                rows.append(grey if grade == "luma" else np.full(32, grey.mean() / 255, np.float32))
+            grey = pixels.mean(axis=2, dtype=np.float32)
+            rows.append(_row(grade, pixels, grey))
         return np.stack(rows)
 
     def _decoded(self, ordinals: Sequence[int]) -> Iterable[tuple[int, Array | None]]:
@@ -171,6 +172,17 @@ class ScriptCursor:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _row(grade: Grade, pixels: Array, grey: Array) -> Array:
+    if grade == "thumbnail":
+        return pixels.astype(np.float32)
+    if grade == "luma":
+        return grey
+    if grade == "audio":
+        return np.full(32, grey.mean() / 255, np.float32)
+    number = f"{grey.mean():.0f}"
+    return token_features([number])[0] * (np.nan if number == "nan" else 1)
 
 
 def _scaled(picture: Array, height: int, width: int) -> Array:

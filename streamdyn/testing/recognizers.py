@@ -59,12 +59,38 @@ def pictures(
     return items
 
 
+def tokens(num_items: int, *, stream: str = "check", first: int = 0) -> list[Item]:
+    """Words as the source `tokens` hands them out: token `i` is the number `i` and begins at 8i.
+
+    Args:
+        num_items: How many.
+        stream: Id of their stream.
+        first: Ordinal of the first.
+    """
+    return [
+        Item(
+            stream,
+            ordinal,
+            Pts(8 * ordinal, Fraction(1)),
+            np.frombuffer(str(ordinal).encode(), np.uint8),
+            "token",
+        )
+        for ordinal in range(first, first + num_items)
+    ]
+
+
 def select(items: Sequence[Item]) -> Selection:
     """All items, to be processed in full."""
     return Selection(tuple(items), (Action.PROCESS,) * len(items), (FULL_EFFORT,) * len(items))
 
 
-def check_recognizer(recognizer: Recognizer, device: str = "cpu", num_items: int = 5) -> None:
+def check_recognizer(
+    recognizer: Recognizer,
+    device: str = "cpu",
+    num_items: int = 5,
+    *,
+    items: Sequence[Item] | None = None,
+) -> None:
     """Check that a recognizer keeps its contract.
 
     It must not be set up yet: pickling and what the constructor may load are checked first.
@@ -73,11 +99,12 @@ def check_recognizer(recognizer: Recognizer, device: str = "cpu", num_items: int
         recognizer: Freshly constructed.
         device: Where to set it up.
         num_items: Pictures to show it.
+        items: To show it instead of pictures.
 
     Raises:
         AssertionError: It does not; the message says what was expected and what came.
     """
-    items = pictures(recognizer.input, num_items)
+    items = pictures(recognizer.input, num_items) if items is None else items
     recognizer = _check_pickling(recognizer)
     recognizer.setup(device)
     recognizer.setup(device)

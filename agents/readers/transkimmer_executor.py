@@ -1,0 +1,380 @@
+"""The executed path of `transkimmer`: what is dropped is not computed, a row that exits leaves.
+
+```
+rows   a . b c .     first gate, by look-up     [CLS] [SEP] a b c
+       d . . . .                                [CLS] [SEP] d  -  -      packed to the longest
+layer 0, 1           second gate                [CLS] [SEP] a c          b stays as it was
+                                                [CLS] [SEP] d  -
+layer 2, 3           the second row is sure     [CLS] [SEP] a c          and goes on alone
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from streamdyn.errors import ConfigError
+from streamdyn.nn import kernels
+from streamdyn.nn.minilm import CLS_ID, EPSILON, HIDDEN_SIZE, INNER_SIZE, NUM_LAYERS, SEP_ID
+from streamdyn.nn.minilm_onnx import Floats, Forward
+from streamdyn.plan import Action
+from streamdyn.text.network import UNLIMITED, Actions, Ids, ReadState
+
+_DROPPED = np.float32(-1e9)
+_DONE, _KNOB, _CONFIDENCE, _PATIENCE, _FLOPS, _LOGITS = range(6)
+"""Where `ReadState.aux` holds what."""
+
+
+class Weights(NamedTuple):
+    """All that the executed path needs; float32."""
+
+    scores: Floats
+    """`(V,)` of each id at the first gate."""
+    importance: Floats
+    """`(V,)` share of it that later gates start from."""
+    centers: Floats
+    """`(len(gates),)`."""
+    votes: Floats
+    """`(V, K)` class weights; `(0, K)`: none."""
+    words: Floats
+    """`(V, 384)`."""
+    positions: Floats
+    """`(512, 384)`."""
+    norm: tuple[Floats, Floats]
+    """Scale and shift, `(384,)`."""
+    layers: Sequence[Forward]
+    gates: tuple[int, ...]
+    """Layers, from 0, before which tokens are dropped."""
+    heads: dict[int, tuple[Floats, Floats]]
+    """Layer, from 1 → `(K, 384)` weight and `(K,)` bias."""
+    pool_dropped: bool
+    gate_size: int
+    """Inner units of a later gate."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowReading:
+    """What the encoder made of one document."""
+
+    logits: Floats
+    """`(K,)`."""
+    actions: Actions
+    """`(T,)` uint8: PROCESS where a token passed the first gate, else SKIP."""
+    tokens_by_layer: npt.NDArray[np.int64]
+    """`(6,)` tokens that each layer computed, the two special ones not counted."""
+    exit_layer: int
+    """Layers computed."""
+    flops: float
+    """Multiply-adds times two, gates and heads included."""
+
+
+class TranskimmerExecutor:
+    """Reads ragged batches, or one document in pieces.
+
+    Args:
+        weights: Of the network.
+        capacity: Tokens that the encoder takes.
+        batch_size: Rows that are computed together.
+    """
+
+    modes = ("exact",)
+
+    def __init__(self, weights: Weights, capacity: int, batch_size: int = 32) -> None:
+        self.weights, self.capacity, self.batch_size = weights, capacity, batch_size
+        self._num_outputs = len(weights.heads[NUM_LAYERS][1])
+
+    def read(
+        self,
+        documents: Sequence[Ids],
+        knob: float = 0.0,
+        *,
+        exit_confidence: float | None = None,
+        patience: int | None = None,
+        max_reads: int = UNLIMITED,
+    ) -> list[RowReading]:
+        """Read documents together, in batches of similar length.
+
+        Args:
+            documents: `(T,)` int32 ids each.
+            knob: Larger reads less; 0 is the network as trained.
+            exit_confidence: A row stops at the first head whose best probability reaches this;
+                `None`: it does not.
+            patience: A row stops when a head and this many before it agree; `None`: it does not.
+            max_reads: Tokens that may pass the first gate; the best by score do.
+        """
+        chosen = [self._first_gate(ids, knob, max_reads) for ids in documents]
+        rule = _Rule(np.float32(knob), exit_confidence, patience)
+        order = np.argsort([int(kept.sum()) for kept in chosen], kind="stable")
+        readings: dict[int, RowReading] = {}
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size].tolist()
+            answers = self._encode([documents[row][chosen[row]] for row in rows], rule)
+            for row, answer in zip(rows, answers, strict=True):
+                layers = len(answer.by_layer)
+                readings[row] = RowReading(
+                    logits=answer.logits,
+                    actions=_actions(chosen[row]),
+                    tokens_by_layer=np.pad(answer.by_layer, (0, NUM_LAYERS - layers)),
+                    exit_layer=layers,
+                    flops=answer.flops + len(documents[row]),
+                )
+        return [readings[row] for row in range(len(documents))]
+
+    def start(self) -> ReadState:
+        """Before the first token."""
+        aux = np.full(_LOGITS + self._num_outputs, np.nan, np.float32)
+        aux[[_DONE, _KNOB]] = 0
+        counts = np.zeros(kernels.NUM_COUNTS, np.int64)
+        return ReadState(np.zeros((0, HIDDEN_SIZE), np.float32), aux, counts)
+
+    def advance(
+        self,
+        state: ReadState,
+        tokens: Ids,
+        *,
+        knob: float = 0.0,
+        max_reads: int = UNLIMITED,
+        ended: bool = True,
+        mode: str = "exact",
+        exit_confidence: float | None = None,
+        patience: int | None = None,
+    ) -> Actions:
+        """Go on with the next tokens; those that pass the first gate wait for the encoder.
+
+        It runs once the document has ended. Where more tokens pass than it takes, the worst of
+        those that wait give way, although an earlier call may have said PROCESS of them.
+
+        Args:
+            state: Where the reading stands; updated in place.
+            tokens: `(n,)` int32 ids.
+            knob: Larger reads less.
+            max_reads: Tokens that may pass the first gate in the whole reading; the best do.
+            ended: No token follows these.
+            mode: `exact`.
+            exit_confidence: See `read`.
+            patience: See `read`.
+
+        Returns:
+            `(n,)` uint8: PROCESS or SKIP.
+
+        Raises:
+            ConfigError: The reader does not have this mode.
+        """
+        if mode not in self.modes:
+            raise ConfigError(f"this reader reads in {' or '.join(self.modes)} mode, not {mode!r}")
+        ids = np.concatenate([state.past, np.asarray(tokens, np.int32)])
+        chosen = self._first_gate(ids, knob, max_reads)
+        state.past = ids[chosen]
+        chosen = chosen[len(chosen) - len(tokens) :]
+        state.counts[[kernels.POSITION, kernels.LOOKS]] += len(tokens)
+        state.counts[kernels.FULL] = len(state.past)
+        state.aux[_KNOB] = knob
+        state.aux[_CONFIDENCE] = np.nan if exit_confidence is None else exit_confidence
+        state.aux[_PATIENCE] = np.nan if patience is None else patience
+        state.aux[_DONE] = ended
+        if ended:
+            state.aux[_LOGITS:], _, state.aux[_FLOPS] = self._answer(state)
+        return _actions(chosen)
+
+    def logits(self, state: ReadState) -> Floats:
+        """`(num_outputs,)`, what the reader would answer now; runs the encoder before the end."""
+        if state.aux[_DONE]:
+            return state.aux[_LOGITS:].copy()
+        return self._answer(state)[0]
+
+    def flops(self, state: ReadState) -> float:
+        """Multiply-adds times two spent so far; gates and heads included."""
+        encoder = float(state.aux[_FLOPS]) if state.aux[_DONE] else 0.0
+        return encoder + state.num_looks
+
+    def _answer(self, state: ReadState) -> _Answer:
+        knob, confidence, patience = state.aux[[_KNOB, _CONFIDENCE, _PATIENCE]]
+        rule = _Rule(
+            knob,
+            None if np.isnan(confidence) else float(confidence),
+            None if np.isnan(patience) else int(patience),
+        )
+        return self._encode([state.past], rule)[0]
+
+    def _first_gate(self, ids: Ids, knob: float, max_reads: int) -> npt.NDArray[np.bool_]:
+        """`(T,)`: which tokens pass; earlier ones win a tie."""
+        scores = self.weights.scores[ids]
+        passes = scores - self.weights.centers[0] - np.float32(knob) >= 0
+        capacity = min(self.capacity, max_reads)
+        if passes.sum() > capacity:
+            index = np.flatnonzero(passes)
+            best = np.argsort(-scores[index], kind="stable")
+            passes[index[best[capacity:]]] = False
+        return passes
+
+    def _encode(self, rows: Sequence[Ids], rule: _Rule) -> list[_Answer]:
+        """Answers of documents that were skimmed already."""
+        weights = self.weights
+        batch = _embedded(rows, weights)
+        by_layer = np.zeros((len(rows), NUM_LAYERS), np.int64)
+        answers: dict[int, _Answer] = {}
+        scores: list[Floats] = []
+        for number, layer in enumerate(weights.layers):
+            if number in weights.gates[1:]:
+                center = weights.centers[weights.gates.index(number)]
+                batch.drop(scores[0][..., 0], center, rule.knob, weights.pool_dropped)
+            bias = np.where(batch.inside, np.float32(0), _DROPPED)
+            batch.hidden, *scores = layer(batch.hidden, bias)
+            by_layer[batch.rows, number] = batch.lengths - 2
+            if number + 1 not in weights.heads:
+                continue
+            logits = batch.answer(weights.heads[number + 1])
+            leaves = rule.leaves(batch, logits) | (number + 1 == NUM_LAYERS)
+            for place in np.flatnonzero(leaves):
+                row = int(batch.rows[place])
+                tokens = by_layer[row, : number + 1]
+                answers[row] = _Answer(logits[place], tokens, self._flops(tokens))
+            if leaves.all():
+                break
+            batch.take(~leaves)
+            scores = [part[~leaves, : batch.hidden.shape[1]] for part in scores]
+        return [answers[row] for row in range(len(rows))]
+
+    def _flops(self, by_layer: npt.NDArray[np.int64]) -> float:
+        """Of one document, from the tokens that each layer computed."""
+        n = by_layer + 2.0
+        linear = 2.0 * n * (4 * HIDDEN_SIZE**2 + 2 * HIDDEN_SIZE * INNER_SIZE)
+        attention = 4.0 * n**2 * HIDDEN_SIZE
+        looks = sum(n[gate - 1] for gate in self.weights.gates[1:] if gate < len(n))
+        heads = sum(layer <= len(n) for layer in self.weights.heads)
+        gates = 2.0 * looks * self.weights.gate_size * (HIDDEN_SIZE + 1)
+        votes = float(n[0]) * len(self.weights.votes[0]) if len(self.weights.votes) else 0.0
+        return float((linear + attention).sum() + gates + votes) + (
+            2.0 * heads * HIDDEN_SIZE * self._num_outputs
+        )
+
+
+def _actions(chosen: npt.NDArray[np.bool_]) -> Actions:
+    return np.where(chosen, Action.PROCESS, Action.SKIP).astype(np.uint8)
+
+
+class _Answer(NamedTuple):
+    """Of one document."""
+
+    logits: Floats
+    """`(K,)`."""
+    by_layer: npt.NDArray[np.int64]
+    """`(layers computed,)` tokens."""
+    flops: float
+
+
+class _Rule(NamedTuple):
+    """When a token is dropped and when a row stops."""
+
+    knob: np.float32
+    confidence: float | None
+    patience: int | None
+
+    def leaves(self, batch: _Batch, logits: Floats) -> npt.NDArray[np.bool_]:
+        """`(B,)`: rows that need no further layer."""
+        leaves = np.zeros(len(logits), np.bool_)
+        if self.confidence is not None:
+            # The best class has probability 1 / sum(exp(logits - best)).
+            best = logits.max(1, keepdims=True)
+            leaves |= np.exp(logits - best).sum(1) <= 1 / max(self.confidence, 1e-6)
+        if self.patience is not None:
+            label = logits.argmax(1)
+            batch.agreed = np.where(label == batch.label, batch.agreed + 1, 0)
+            batch.label = label
+            leaves |= batch.agreed >= self.patience
+        return leaves
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows that are still being computed; tokens of a row stand first, then padding."""
+
+    rows: npt.NDArray[np.int64]
+    """`(B,)` which document each row is."""
+    hidden: Floats
+    """`(B, N, 384)`."""
+    lengths: npt.NDArray[np.int64]
+    """`(B,)`, the special tokens counted."""
+    importance: Floats
+    """`(B, N)`."""
+    votes: Floats
+    """`(B, K)` of the class weights."""
+    frozen: Floats
+    """`(B, 384)`, sum of the states left behind."""
+    total: npt.NDArray[np.int64]
+    """`(B,)` states that the answer is averaged over."""
+    label: npt.NDArray[np.int64]
+    """`(B,)` answer of the last head."""
+    agreed: npt.NDArray[np.int64]
+    """`(B,)` heads in a row that gave it, less one."""
+
+    @property
+    def inside(self) -> npt.NDArray[np.bool_]:
+        """`(B, N)`: no padding."""
+        return np.arange(self.hidden.shape[1]) < self.lengths[:, None]
+
+    def answer(self, head: tuple[Floats, Floats]) -> Floats:
+        """`(B, K)` logits from the states as they are."""
+        weight, bias = head
+        kept = np.einsum("bn,bnh->bh", self.inside.astype(np.float32), self.hidden)
+        pooled = (self.frozen + kept) / self.total[:, None].astype(np.float32)
+        logits: Floats = pooled @ weight.T + bias + self.votes
+        return logits
+
+    def drop(self, scores: Floats, center: Any, knob: Any, pool_dropped: bool) -> None:
+        """Leave behind the tokens that do not pass a gate; rows close up to the longest left."""
+        passes = self.importance + scores - center - knob >= 0
+        passes[:, :2] = True
+        inside = self.inside
+        if pool_dropped:
+            left = (inside & ~passes).astype(np.float32)
+            self.frozen = self.frozen + np.einsum("bn,bnh->bh", left, self.hidden)
+        passes &= inside
+        self.lengths = passes.sum(1)
+        if not pool_dropped:
+            self.total = self.lengths
+        order = np.argsort(~passes, axis=1, kind="stable")[:, : self.lengths.max()]
+        self.hidden = np.take_along_axis(self.hidden, order[..., None], 1)
+        self.importance = np.take_along_axis(self.importance, order, 1)
+
+    def take(self, stay: npt.NDArray[np.bool_]) -> None:
+        """Go on with some rows only."""
+        size = self.lengths[stay].max()
+        for name in ("rows", "lengths", "votes", "frozen", "total", "label", "agreed"):
+            setattr(self, name, getattr(self, name)[stay])
+        self.hidden, self.importance = self.hidden[stay, :size], self.importance[stay, :size]
+
+
+def _embedded(documents: Sequence[Ids], weights: Weights) -> _Batch:
+    lengths = np.array([len(ids) + 2 for ids in documents])
+    ids = np.zeros((len(documents), lengths.max()), np.int64)
+    places = np.zeros_like(ids)
+    ids[:, 0], ids[:, 1], places[:, 1] = CLS_ID, SEP_ID, lengths - 1
+    for row, document in enumerate(documents):
+        ids[row, 2 : lengths[row]] = document
+        places[row, 2 : lengths[row]] = np.arange(1, len(document) + 1)
+    hidden = weights.words[ids] + weights.positions[places]
+    hidden -= hidden.mean(2, keepdims=True)
+    hidden /= np.sqrt((hidden**2).mean(2, keepdims=True) + np.float32(EPSILON))
+    hidden = hidden * weights.norm[0] + weights.norm[1]
+    num_outputs = len(weights.heads[NUM_LAYERS][1])
+    votes = np.zeros((len(documents), num_outputs), np.float32)
+    if len(weights.votes):
+        for row, document in enumerate(documents):
+            votes[row] = weights.votes[document].sum(0) / np.sqrt(np.float32(1 + len(document)))
+    return _Batch(
+        rows=np.arange(len(documents)),
+        hidden=hidden,
+        lengths=lengths,
+        importance=weights.importance[ids],
+        votes=votes,
+        frozen=np.zeros((len(documents), HIDDEN_SIZE), np.float32),
+        total=lengths,
+        label=np.full(len(documents), -1),
+        agreed=np.zeros(len(documents), np.int64),
+    )

@@ -1,0 +1,215 @@
+"""Train a reader on a text task: full read first, then what to leave out, then its calibration.
+
+```
+streamdyn train text imdb --reader skim_rnn --data ../shared/data/text --out models/skim
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from streamdyn.learning.evaluation import Evaluation, calibrate, evaluate
+from streamdyn.learning.examples import Examples
+from streamdyn.learning.recipe import Recipe
+from streamdyn.learning.trainer import EpochReport, Trainer
+from streamdyn.pipelines.text_recipes import ReaderRecipe, TaskSizes, recipe, sizes
+from streamdyn.registry import parts
+from streamdyn.text.network import NetworkSpec, ReaderNetwork
+from streamdyn.text.pretrained import ReaderModel
+from streamdyn.text.tasks import Split, Task, load_task
+from streamdyn.text.vectors import log_count_ratio, wordllama_vectors
+from streamdyn.text.words import Vocabulary
+
+OnEpoch = Callable[[str, EpochReport], None]
+_VECTOR_SCALE = 0.5
+_FOR_CALIBRATION = 500
+"""Held-out texts that a calibration reads."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A task in the form that readers take."""
+
+    task: Task
+    coder: Vocabulary
+    train: Examples
+    dev: Examples
+    test: Examples
+    table: np.ndarray[Any, np.dtype[np.float32]]
+    """`(num_words, input_size)`: pretrained vectors, and how each word leans to the labels."""
+    importance: np.ndarray[Any, np.dtype[np.float32]]
+    """`(num_words,)` inverse document frequency."""
+
+
+def prepare(name: str, folder: Path, *, fold: int = 0) -> Prepared:
+    """Read a task, make its vocabulary from the training part, and look up its words."""
+    chosen = sizes(name)
+    task = load_task(name, folder, fold=fold)
+    coder = Vocabulary.from_texts(
+        task.train.texts, at_least=chosen.words_at_least, limit=chosen.max_words
+    )
+    train, dev, test = (_coded(split, coder) for split in (task.train, task.dev, task.test))
+    ratios = log_count_ratio(train.inputs, task.train.labels, len(coder))  # type: ignore[arg-type]
+    if len(task.labels) == 2:
+        ratios = ratios[:, 1:]
+    vectors = wordllama_vectors(["", "", *coder.words], chosen.input_size - ratios.shape[1])
+    table = np.concatenate([vectors, ratios / ratios.std()], 1) * np.float32(_VECTOR_SCALE)
+    table[0] = 0
+    counts = np.zeros(len(coder))
+    for ids in train.inputs:
+        counts[np.unique(ids)] += 1
+    importance = np.log(len(train) / (counts + 1)).astype(np.float32)
+    return Prepared(task, coder, train, dev, test, table.astype(np.float32), importance)
+
+
+def train_full(
+    prepared: Prepared,
+    *,
+    cell: str = "lstm",
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch = lambda stage, report: None,
+) -> ReaderNetwork:
+    """Embedding, cell and head of a task, trained on everything: what all readers start from."""
+    chosen = sizes(prepared.task.name)
+    spec = NetworkSpec(
+        input_size=chosen.input_size,
+        hidden_size=chosen.hidden_size,
+        num_outputs=len(prepared.task.labels),
+        num_words=len(prepared.coder),
+        cell=cell,  # type: ignore[arg-type]
+        dropout=chosen.dropout,
+    )
+    network = _fresh("full", spec, seed, {})
+    assert network.embed is not None
+    with torch.no_grad():
+        network.embed.weight.copy_(torch.from_numpy(prepared.table))
+        network.marks.copy_(torch.from_numpy(prepared.coder.marks()))
+    _run(network, prepared.train, replace(chosen.full, seed=seed), checkpoint, "full", on_epoch)
+    return network
+
+
+def train_reader(
+    prepared: Prepared,
+    row: str,
+    full: ReaderNetwork,
+    *,
+    seed: int = 0,
+    rate: float | None = None,
+    checkpoint: Path | None = None,
+    on_epoch: OnEpoch = lambda stage, report: None,
+) -> ReaderModel:
+    """A reader that starts from the full read, calibrated on the held-out part.
+
+    Args:
+        prepared: The task.
+        row: Name in `RECIPES`.
+        full: Trained by `train_full` with the same cell.
+        seed: Of weights, noise and order.
+        rate: Share of the tokens to train for, in place of the recipe's.
+        checkpoint: See `Trainer`.
+        on_epoch: Told the stage and its report.
+    """
+    chosen, how = sizes(prepared.task.name), recipe(row)
+    network = _fresh(how.reader or row, full.spec, seed, _options(how, chosen))
+    network.load_state_dict(full.state_dict(), strict=False)
+    numbers = replace(
+        chosen.reader,
+        estimator=how.estimator,
+        target_rate=rate if how.target_rate is not None and rate is not None else how.target_rate,
+        seed=seed,
+        **how.changes,
+    )
+    reports = _run(network, prepared.train, numbers, checkpoint, row, on_epoch)
+    held_out = prepared.dev.inputs[:_FOR_CALIBRATION]
+    return ReaderModel(
+        network=network,
+        coder=prepared.coder,
+        labels=prepared.task.labels,
+        calibration=calibrate(network.executor(), held_out),
+        facts={
+            "task": prepared.task.name,
+            "examples": len(prepared.train),
+            "epochs": len(reports),
+            "training_seconds": round(sum(r.seconds for r in reports)),
+            "seed": seed,
+        },
+    )
+
+
+def trivial(prepared: Prepared, name: str, full: ReaderNetwork) -> ReaderNetwork:
+    """A trivial policy over the network of the full read."""
+    network = _fresh(name, full.spec, 0, {} if name == "full" else {"rate": 1.0})
+    state = dict(full.state_dict())
+    if "importance" in network.state_dict():
+        state["importance"] = torch.from_numpy(prepared.importance)
+    network.load_state_dict(state, strict=False)
+    return network.eval()
+
+
+def figures(result: Evaluation) -> dict[str, float]:
+    """An evaluation as plain numbers."""
+    return {
+        "score": round(result.score, 5),
+        "standard_error": round(result.standard_error, 5),
+        "read_rate": round(result.read_rate, 5),
+        "partial_rate": round(result.partial_rate, 5),
+        "flops": round(result.flops),
+    }
+
+
+def _options(how: ReaderRecipe, chosen: TaskSizes) -> Mapping[str, Any]:
+    """`span` in an option stands for the span of the task."""
+    return {
+        key: chosen.span * value[1] if isinstance(value, tuple) else value
+        for key, value in how.options.items()
+    }
+
+
+def _fresh(name: str, spec: NetworkSpec, seed: int, options: Mapping[str, Any]) -> ReaderNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: ReaderNetwork = parts("reader")[name](spec, **options)
+    return network
+
+
+def _run(
+    network: ReaderNetwork,
+    examples: Examples,
+    numbers: Recipe,
+    checkpoint: Path | None,
+    stage: str,
+    on_epoch: OnEpoch,
+) -> list[EpochReport]:
+    with torch.random.fork_rng(devices=[]):
+        # Dropout draws from torch's own generator, which is not ours to seed for good.
+        torch.manual_seed(numbers.seed)
+        return Trainer(
+            network,
+            examples,
+            numbers,
+            checkpoint=checkpoint,
+            on_epoch=lambda report: on_epoch(stage, report),
+        ).run()
+
+
+def _coded(split: Split, coder: Vocabulary) -> Examples:
+    return Examples([coder.encode(text).ids for text in split.texts], split.labels)
+
+
+__all__ = [
+    "Prepared",
+    "evaluate",
+    "figures",
+    "prepare",
+    "train_full",
+    "train_reader",
+    "trivial",
+]

@@ -1,0 +1,1 @@
+"""How readers learn: batches, the trainer, what a reading is worth, and alarms for collapses."""

@@ -1,0 +1,1 @@
+"""Cells, gates and their compiled loops: what the learned agents are made of."""

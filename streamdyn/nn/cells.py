@@ -1,0 +1,64 @@
+"""The recurrent cell as torch trains it: projected once, stepped under a mask."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+CellKind = Literal["lstm", "gru"]
+EMPTY_MAXIMUM = -2.0
+"""Maximum of no states at all; a state lies in (-1, 1)."""
+
+
+class Cell(nn.Module):
+    """An LSTM or GRU cell whose input projection is computed for all steps at once.
+
+    Its parameters have torch's shapes and order of gates, so that `nn.LSTM` can run them fused.
+    """
+
+    def __init__(self, kind: CellKind, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.kind: CellKind = kind
+        self.hidden_size = hidden_size
+        self.fused: nn.LSTM | nn.GRU = (nn.LSTM if kind == "lstm" else nn.GRU)(
+            input_size, hidden_size, batch_first=True
+        )
+
+    def project(self, x: Tensor) -> Tensor:
+        """`(B, T, E)` inputs as `(B, T, G*H)` contributions to the gates."""
+        return nn.functional.linear(x, self.fused.weight_ih_l0, self.fused.bias_ih_l0)
+
+    def step(self, projected: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step from `(B, G*H)` of `project`; `c` is handed through by a GRU."""
+        from_h = nn.functional.linear(h, self.fused.weight_hh_l0, self.fused.bias_hh_l0)
+        if self.kind == "lstm":
+            i, f, g, o = (projected + from_h).chunk(4, 1)
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            return torch.sigmoid(o) * torch.tanh(c), c
+        size = self.hidden_size
+        r, z = torch.sigmoid(projected[:, : 2 * size] + from_h[:, : 2 * size]).chunk(2, 1)
+        new = torch.tanh(projected[:, 2 * size :] + r * from_h[:, 2 * size :])
+        return z * h + (1 - z) * new, c
+
+
+class Pools:
+    """Sum and maximum of the states after full updates, kept while reading."""
+
+    def __init__(self, h: Tensor) -> None:
+        self.total = torch.zeros_like(h)  # (B, H)
+        self.peak = torch.full_like(h, EMPTY_MAXIMUM)  # (B, H)
+        self.count = torch.zeros_like(h[:, :1])  # (B, 1)
+
+    def add(self, h: Tensor, read: Tensor) -> None:
+        """Count the states `h` `(B, H)` of the rows that read, `(B, 1)` 0 or 1, float."""
+        self.total = self.total + read * h
+        self.peak = torch.where(read.detach() > 0.5, torch.maximum(self.peak, h), self.peak)
+        self.count = self.count + read.detach()
+
+    def features(self, h: Tensor) -> Tensor:
+        """`(B, 3H)`: last state, mean and maximum; zeros where nothing was read."""
+        some = self.count > 0
+        peak = torch.where(some, self.peak, torch.zeros_like(self.peak))
+        return torch.cat([h, self.total / self.count.clamp(min=1), peak], 1)

@@ -1,0 +1,1 @@
+"""Reading text: words with true offsets, readers that skip, and what a reading cost."""

@@ -1,0 +1,143 @@
+"""Text as words with true character offsets; and words as ids of a vocabulary."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+PADDING_ID, UNKNOWN_ID = 0, 1
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
+
+
+class Mark(IntEnum):
+    """What a token does to the structure of its sentence."""
+
+    NONE = 0
+    CLAUSE = 1
+    """A comma, colon or semicolon."""
+    SENTENCE = 2
+    """Ends a sentence."""
+
+
+_MARKS = {
+    # Latin, Arabic, Chinese and Japanese.
+    Mark.CLAUSE: ",:;\u060c\u061b\u3001\uff0c\uff1b\uff1a",
+    Mark.SENTENCE: ".!?\u061f\u3002\uff01\uff1f",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """What a text consists of; token k is `text[starts[k]:stops[k]]`."""
+
+    ids: npt.NDArray[np.int32]
+    """`(T,)`."""
+    starts: npt.NDArray[np.int32]
+    """`(T,)` characters, non-decreasing."""
+    stops: npt.NDArray[np.int32]
+    """`(T,)` characters, after the last one."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class TextCoder(Protocol):
+    """Turns a text into tokens; the reader does not care how."""
+
+    def encode(self, text: str) -> Tokens:
+        """All tokens of the text."""
+
+    def id_of(self, token: str) -> int:
+        """Id of one token that arrives by itself, as on a stream."""
+
+
+@cache
+def word_pattern() -> re.Pattern[str]:
+    """A word, a single Chinese or Japanese character, or a punctuation mark.
+
+    Marks that combine with letters belong to their word, so that no script is cut within one.
+    """
+    marks = "".join(_ranges(c for c in range(0x300, 0x1100) if _combines(c)))
+    letter = rf"[^\W{_CJK}]"
+    word = rf"{letter}(?:{letter}|[{marks}\u200c\u200d])*"
+    return re.compile(rf"[{_CJK}]|{word}(?:['\u2019]{word})*|[^\w\s]")
+
+
+def _combines(code: int) -> bool:
+    return unicodedata.category(chr(code)) in ("Mn", "Mc")
+
+
+def _ranges(codes: Iterable[int]) -> list[str]:
+    """Sorted code points as ranges of a character class."""
+    spans: list[list[int]] = []
+    for code in codes:
+        if spans and spans[-1][1] == code - 1:
+            spans[-1][1] = code
+        else:
+            spans.append([code, code])
+    return [f"{chr(low)}-{chr(high)}" for low, high in spans]
+
+
+def split(text: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """Words in lower case, and where each stands: `[start, stop)` in characters."""
+    spans = [match.span() for match in word_pattern().finditer(text)]
+    lower = text.lower()
+    if len(lower) != len(text):
+        # A few letters grow in lower case, and then the offsets of the two differ.
+        return [text[start:stop].lower() for start, stop in spans], spans
+    return [lower[start:stop] for start, stop in spans], spans
+
+
+class Vocabulary:
+    """Known words and their ids; 0 is padding, 1 any other word.
+
+    Args:
+        words: In the order of their ids, from 2 on.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self._ids = {word: number for number, word in enumerate(self.words, UNKNOWN_ID + 1)}
+
+    def __len__(self) -> int:
+        """Number of ids, the two special ones included."""
+        return len(self.words) + UNKNOWN_ID + 1
+
+    def id_of(self, token: str) -> int:
+        """Id of one word in any case."""
+        return self._ids.get(token.lower(), UNKNOWN_ID)
+
+    def encode(self, text: str) -> Tokens:
+        """All words of a text."""
+        words, spans = split(text)
+        get = self._ids.get
+        ids = np.array([get(word, UNKNOWN_ID) for word in words], np.int32)
+        offsets = np.array(spans, np.int32).reshape(-1, 2)
+        return Tokens(ids, offsets[:, 0], offsets[:, 1])
+
+    def marks(self) -> npt.NDArray[np.uint8]:
+        """`(len(self),)` of `Mark`, one an id."""
+        marks = np.zeros(len(self), np.uint8)
+        for mark, tokens in _MARKS.items():
+            known = [self._ids[token] for token in tokens if token in self._ids]
+            marks[known] = mark
+        return marks
+
+    @staticmethod
+    def from_texts(texts: Iterable[str], *, at_least: int = 1, limit: int = 30_000) -> Vocabulary:
+        """The most frequent words that occur `at_least` times, at most `limit` of them."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(map(sys.intern, split(text)[0]))
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return Vocabulary([word for word, count in ranked[:limit] if count >= at_least])

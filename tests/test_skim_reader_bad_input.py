@@ -1,0 +1,125 @@
+"""What a reader is given by mistake or by malice: a clear error, or the right answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from random_readers import random_model, random_words
+
+from streamdyn.errors import ConfigError
+from streamdyn.text.reader import SkimReader
+
+READER = SkimReader(random_model("skim_rnn"))
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, -1, 2, 1.0001, float("nan"), float("inf")])
+def test_a_rate_outside_0_to_1_is_refused(rate: float) -> None:
+    with pytest.raises(ConfigError, match=r"in \(0, 1\], got .*use target_tokens"):
+        READER("w1", rate=rate)
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"target_tokens": 0}, "target_tokens must be at least 1, got 0"),
+        ({"target_tokens": 2.0}, "target_tokens must be a number, integral, got 2.0"),
+        ({"target_tokens": True}, "target_tokens must be a number, integral, got True"),
+        ({"rate": "0.2"}, "rate must be a number, real, got '0.2'"),
+        ({"threshold": float("nan")}, "threshold must be finite, got nan"),
+        ({"rate": 0.5, "target_tokens": 3}, "rate and target_tokens are given; give one of them"),
+        ({"rate": 0.5, "threshold": 1}, "rate and threshold are given; give one of them"),
+    ],
+)
+def test_a_budget_that_makes_no_sense_is_refused(budget: dict[str, object], said: str) -> None:
+    for call in (
+        lambda: READER("w1", **budget),  # type: ignore[arg-type]
+        lambda: READER.pipe(["w1"], **budget),  # type: ignore[arg-type]
+        lambda: READER.open(**budget),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(ConfigError, match=said):
+            call()
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert READER("w1 w2", rate=np.float32(0.5), query=None).reads <= 1  # type: ignore[arg-type]
+    assert READER("w1 w2", target_tokens=np.int64(1)).reads <= 1  # type: ignore[arg-type]
+
+
+def test_a_query_is_pointed_to_skim() -> None:
+    for query in ("", "who?", "who " * 1000):
+        with pytest.raises(ConfigError, match=r"use skim\(text, query="):
+            READER("w1", query=query)
+
+
+@pytest.mark.parametrize("text", [None, b"w1", 3, ["w1"]])
+def test_what_is_no_text_is_refused(text: object) -> None:
+    with pytest.raises(ConfigError, match="must be a str, got"):
+        READER(text)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="must be a str, got"):
+        READER.open().feed(text)  # type: ignore[arg-type]
+
+
+def test_one_text_for_many_is_refused() -> None:
+    with pytest.raises(ConfigError, match="texts is one str"):
+        READER.pipe("w1 w2")
+    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
+        READER.pipe(["w1"], batch_size=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        (" \n\t", 0),
+        ("w1", 1),
+        ("\ud800", 1),
+        ("a\ud800b \udfff", 4),
+        ("\0", 1),
+        ("w1\0w2", 3),
+        ("مرحبا بالعالم", 2),
+        ("שלום עולם", 2),
+        ("電影很好看", 5),
+        ("映画は良い。", 6),
+        ("e\u0301te\u0301", 1),
+        ("👩\u200d👩\u200d👧 😀", None),
+        ("İİ w1", 2),
+    ],
+)
+@pytest.mark.parametrize("rate", [None, 0.5])
+def test_any_text_is_read_with_true_offsets(
+    text: str, tokens: int | None, rate: float | None
+) -> None:
+    reading = READER(text, rate=rate)
+    if tokens is not None:
+        assert reading.tokens_total == tokens
+    assert reading.source == text
+    starts, stops = reading.tokens.starts, reading.tokens.stops
+    assert (starts < stops).all()
+    assert (stops <= len(text)).all()
+    assert sum(reading.scores.values()) == pytest.approx(1.0)
+    session = READER.open()
+    for start, stop in zip(starts, stops, strict=True):
+        session.feed(text[start:stop])
+    assert session.result().actions.tolist() == READER(text).actions.tolist()
+
+
+def test_a_million_tokens_are_read() -> None:
+    text = " ".join(random_words(1000) * 1000)
+    reading = READER(text, rate=0.01)
+    assert reading.tokens_total == 1_000_000
+    assert 0 < reading.reads <= 10_000
+    assert reading.tokens.stops[-1] == len(text)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
+def test_a_cuda_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ConfigError, match=rf"device '{device}' is not there: torch .* sees 0 CUDA"):
+        SkimReader(random_model(), device=device)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "mps", "cpu:x"])
+def test_a_device_of_another_kind_is_refused(device: str) -> None:
+    with pytest.raises(ConfigError, match="device must be cpu, cuda or cuda:N"):
+        SkimReader(random_model(), device=device)

