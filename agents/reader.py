@@ -55,7 +55,7 @@ def _loaded(model: str) -> _Model:
     from streamdyn.text.words import UNKNOWN_ID
 
     found = pretrained.load(pretrained.shipped().get(model, model))
-    words = found.coder.words
+    words: tuple[str, ...] = found.coder.words  # type: ignore[attr-defined]
     names = token_names(token_features(words))
     order = np.argsort(names)
     ids = np.array([found.coder.id_of(word) for word in words], np.int32)

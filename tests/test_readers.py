@@ -13,7 +13,9 @@ from streamdyn.registry import parts
 from streamdyn.text.network import NetworkSpec, ReaderNetwork
 
 READERS = sorted(
-    name for name, part in parts("reader").items() if issubclass(part, ReaderNetwork)  # type: ignore[arg-type]
+    name
+    for name, part in parts("reader").items()
+    if issubclass(part, ReaderNetwork)  # type: ignore[arg-type]
 )
 LENGTHS = [1, 2, 7, 30, 55]
 SHAPES = [("lstm", "all"), ("gru", "all"), ("lstm", "last")]

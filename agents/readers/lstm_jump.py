@@ -2,7 +2,7 @@
 
 Paper: Yu, Lee and Le 2017, Learning to Skim Text, arXiv:1704.06877, section 2 and figure 1.
 Differs: one baseline a document, from the state at the first jump, so that it depends on nothing
-that was drawn; straight-through and Gumbel gates beside REINFORCE; the knob adds to the logits.
+that was drawn; straight-through and Gumbel estimates beside REINFORCE; the knob adds to the logits.
 
 ```
 # read_size R = 2; a jump of k from the last token read lands k tokens later, 1 is the next token.
@@ -128,62 +128,67 @@ class LstmJump(ReaderNetwork):
         return choice, self.baseline(h.detach())[:, 0]
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
-        """One step for each token read, every row at its own position; runs start together."""
+        """One step for each token read, every row at its own position; runs start together.
+
+        Relaxed estimators get two gradients: the first tokens of a run are those of the jump taken,
+        with the gradient of a mixture over all jumps; and what a jump passes over would have cost
+        the row's mean rate of reading.
+        """
         vectors = self.vectors(inputs)  # (B, T, E)
         projected = self.cell.project(vectors)  # (B, T, G*H)
         rows, steps = projected.shape[:2]
         row = torch.arange(rows, device=projected.device)
         hops = torch.tensor(self.hops(), device=projected.device)
         goes_back = bool(hops.min() < 0)
-        relaxed = sampling.estimator in ("straight_through", "gumbel")
         h = projected.new_zeros(rows, self.spec.hidden_size)
         c, pools, draws = h, Pools(h), Draws(sampling, h[:, 0])
         reads = projected.new_zeros(rows, steps)
-        saved = h[:, 0]
         t = furthest = torch.zeros_like(lengths)
         going = torch.ones_like(lengths, dtype=torch.bool)
-        gate = torch.ones_like(h[:, :1])
-        drift = lands = None
+        goes_on, saved = torch.ones_like(h[:, :1]), h[:, 0]
+        lands, drift = t[:, None], None
         for jumps in range(self.max_jumps + 1):
             start = t
-            for r in range(self.read_size):
-                active = going & (t < lengths)
+            for offset in range(self.read_size):
+                inside = going & (t < lengths)
                 at = t.clamp(max=steps - 1)
                 x = projected[row, at]
                 if drift is not None:
-                    seen = vectors.detach()[row[:, None], (lands + r).clamp(max=steps - 1)]
-                    x = x + (drift[:, None] @ seen)[:, 0] @ self.cell.fused.weight_ih_l0.T
+                    others = vectors.detach()[row[:, None], (lands + offset).clamp(max=steps - 1)]
+                    weight = self.cell.fused.weight_ih_l0
+                    assert isinstance(weight, Tensor)
+                    x = x + (drift @ others)[:, 0] @ weight.T
                 new_h, new_c = self.cell.step(x, h, c)
-                update = active[:, None] * gate
+                # A row that has just stopped reads on with a gate of 0, for the gate's gradient.
+                update = inside[:, None] * goes_on  # (B, 1)
                 h, c = update * new_h + (1 - update) * h, update * new_c + (1 - update) * c
                 pools.add(h, update)
-                reads[row, at] += active
-                t = t + active
-                furthest = torch.maximum(furthest, t)
-            going = going & (t - start == self.read_size)
+                read = update.detach()[:, 0] > 0.5
+                reads[row, at] += read
+                t = t + inside
+                furthest = torch.where(read, torch.maximum(furthest, t), furthest)
+            going = read & (t - start == self.read_size)
             if jumps == self.max_jumps or not going.any():
                 break
             choice, baseline = self.decide(h, sampling)
             draws.add(choice, baseline, going & ((t < lengths) | goes_back))
             floor = (furthest - self.max_jump - self.read_size).clamp(min=0)[:, None]
-            lands = torch.where(hops > 0, t[:, None] + hops - 1, torch.maximum(start[:, None] + hops, floor))
-            lands[:, 0] = lengths
-            lands = torch.minimum(lands, lengths[:, None])
-            if relaxed:
-                # Hard in value; the gradient is that of the input, had it been another token.
-                drift = choice.one_hot - choice.one_hot.detach()
-                gate = 1 - choice.one_hot[:, :1] + choice.one_hot[:, :1].detach()
-                saved = saved + going * (choice.one_hot * (lands - t[:, None])).sum(1)
+            back = torch.maximum(start[:, None] + hops, floor)
+            lands = torch.where(hops > 0, t[:, None] + hops - 1, back)  # (B, choices)
+            lands[:, 0] = t
+            passed = torch.minimum(lands, lengths[:, None]) - t[:, None]
+            passed[:, 0] = lengths - t
+            saved = saved + going * (choice.one_hot * passed).sum(1)
+            goes_on = 1 - choice.one_hot[:, :1]
+            if sampling.estimator in ("straight_through", "gumbel"):
+                drift = (choice.one_hot - choice.one_hot.detach())[:, None]
             t = lands.gather(1, choice.index[:, None])[:, 0]
-            going = going & (choice.index != 0)
-        total = reads.sum(1)
-        rate = total / furthest
-        cost = total / lengths - (saved - saved.detach()) * rate / lengths
-        total = reads.sum()
+        each = reads.sum(1)
+        total = each.sum()
         return Masked(
             logits=self.classify(pools.features(h)),
             actions=torch.where(reads > 0, PROCESS, SKIP).to(torch.uint8),
-            cost=cost,
+            cost=(each - (saved - saved.detach()) * each / furthest) / lengths,
             log_prob=draws.log_prob,
             entropy=draws.entropy,
             baseline=draws.baseline,
@@ -233,7 +238,7 @@ class JumpExecutor(Executor):
         ids, table = self.after_past(state, ids, table)
         _read(ids, table, held, self.kind, self.cell, self._jump, self._limits, state.hidden,
               counts, knob, max_reads, actions)  # fmt: skip
-        read_size, max_jump, max_jumps = self._limits
+        _, max_jump, max_jumps = self._limits
         final = ended or state.stopped or counts[_JUMPS] == max_jumps or not self._goes_back
         # No later run can begin before this one's first token, less the longest jump.
         earliest = state.position if final else max(counts[_NEXT] - counts[_RUN] - max_jump, 0)

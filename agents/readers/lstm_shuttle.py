@@ -16,11 +16,7 @@ tokens ends the reading.
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from streamdyn.nn.gates import Sampling
 from streamdyn.registry import reader
-from streamdyn.text.network import Masked
 
 from .lstm_jump import LstmJump
 
@@ -34,12 +30,7 @@ class LstmShuttle(LstmJump):
     """
 
     name = "lstm_shuttle"
-    estimators = ("reinforce",)
 
     def hops(self) -> list[int]:
         """See `LstmJump.hops`."""
         return [*range(self.max_jump + 1), *range(-1, -self.max_jump - 1, -1)]
-
-    def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
-        """See `LstmJump.followed`."""
-        return self.followed(self.cell.project(self.vectors(inputs)), lengths, sampling)

@@ -32,6 +32,7 @@ from streamdyn.text.network import (
 )
 
 _SKIP, _PROCESS = int(Action.SKIP), int(Action.PROCESS)
+_NEVER, _FAR = np.float32(1e-7), 1 << 60
 
 
 @reader("skip_rnn")
@@ -124,6 +125,10 @@ def _read(ids: Any, table: Any, kind: int, cell: Any, gate: Any, hidden: Any, co
         accumulated = increment
         t += 1
         while accumulated < np.float32(0.5):
+            if increment < _NEVER:
+                # So small a float32 would not grow the sum, and no text is that long.
+                t = _FAR
+                break
             accumulated += min(increment, np.float32(1.0) - accumulated)
             t += 1
     counts[SKIP_UNTIL] = t

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from streamdyn.nn.minilm import (
     NUM_LAYERS,
     NUM_WORDS,
     SEP_ID,
+    Layer,
     Linear,
     MiniLm,
 )
@@ -48,6 +49,8 @@ CAPACITY = MAX_POSITIONS - 2
 """Tokens that the encoder takes; the best by score where more pass the first gate."""
 _GATE_SIZE = 48
 _CENTER_MOMENTUM = 0.95
+_RARE = 50
+"""Texts that must hold a token for half of its log-odds to be believed."""
 _DROPPED = -1e9
 _ALL = -1e9
 """A knob at which everything is read."""
@@ -69,7 +72,7 @@ class TranskimmerReader(nn.Module):
         pool_dropped: Tokens dropped after the first gate count for the answer as they were then.
         wide: Add class weights of the kept ids to the answer.
         packed: Leave dropped tokens out of the training pass too; else they are only masked.
-        half: Train in bfloat16.
+        low_precision: Train in bfloat16.
         dropout: Of the features of the heads.
     """
 
@@ -91,25 +94,26 @@ class TranskimmerReader(nn.Module):
         pool_dropped: bool = True,
         wide: bool = True,
         packed: bool = True,
-        half: bool = False,
+        low_precision: bool = False,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         _check(gates, exits, (rate, narrow, *train_rates))
         self.num_outputs, self.rank, self.rate, self.narrow = num_outputs, rank, rate, narrow
         self.gates, self.exits, self.train_rates = tuple(gates), tuple(exits), tuple(train_rates)
-        self.pool_dropped, self.wide, self.packed, self.half = pool_dropped, wide, packed, half
+        self.pool_dropped, self.wide, self.packed = pool_dropped, wide, packed
+        self.low_precision = low_precision
         self.encoder = MiniLm(rank)
         self.importance = nn.Parameter(torch.zeros(NUM_WORDS))
         self.word_votes = nn.Parameter(torch.zeros(NUM_WORDS if wide else 0, num_outputs))
-        self.scorers = nn.ModuleList(_scorer() for _ in gates)
+        self.scorers = nn.ModuleList(_Scorer() for _ in gates)
         self.heads = nn.ModuleList(nn.Linear(HIDDEN_SIZE, num_outputs) for _ in exits)
         self.dropout = nn.Dropout(dropout)
         self.register_buffer("centers", torch.zeros(len(gates)))
 
     def options(self) -> dict[str, Any]:
         """Keyword arguments that build this network again; plain data."""
-        names = ("rank", "rate", "narrow", "pool_dropped", "wide", "packed", "half")
+        names = ("rank", "rate", "narrow", "pool_dropped", "wide", "packed", "low_precision")
         lists = {name: list(getattr(self, name)) for name in ("gates", "exits", "train_rates")}
         return {name: getattr(self, name) for name in names} | lists | {"dropout": self.dropout.p}
 
@@ -138,9 +142,10 @@ class TranskimmerReader(nn.Module):
         odds = np.log(presence / totals)
         odds -= odds.mean(0)
         seen = presence.sum(0) - self.num_outputs
-        # A token seen n times has log-odds of variance 1/n by chance alone.
-        odds *= (seen / (seen + 10.0)) ** 0.5
-        score = np.abs(odds).max(0)
+        # Chance alone gives the log-odds of n texts a deviation of about 1 / sqrt(n): tokens are
+        # ranked in multiples of it, on a scale that the few best do not fill.
+        score = np.log1p(np.abs(odds).max(0) * np.sqrt(seen + 1))
+        odds *= seen / (seen + _RARE)
         mean = (score * counts).sum() / counts.sum()
         deviation = (((score - mean) ** 2 * counts).sum() / counts.sum()) ** 0.5
         with torch.no_grad():
@@ -151,13 +156,13 @@ class TranskimmerReader(nn.Module):
     def scores(self, ids: Tensor) -> Tensor:
         """What the first gate thinks of ids of any shape: larger is kept sooner."""
         words = functional.layer_norm(self.encoder.words[ids], (HIDDEN_SIZE,))
-        score: Tensor = self.importance[ids] + self.scorers[0](words)[..., 0]
+        score: Tensor = self.importance[ids] + self.scorers[0](words)
         return score
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Read a padded batch: `(B, T)` int64 ids, `(B,)` lengths."""
         with torch.autocast(
-            inputs.device.type, torch.bfloat16, enabled=self.half and self.training
+            inputs.device.type, torch.bfloat16, enabled=self.low_precision and self.training
         ):
             return self._masked(inputs, lengths, sampling)
 
@@ -217,7 +222,7 @@ class TranskimmerReader(nn.Module):
     def _later_gate(
         self, index: int, score: Tensor, hidden: Tensor, keep: Tensor, sampling: Sampling
     ) -> Tensor:
-        scores = score + self.scorers[index](hidden)[..., 0]
+        scores = score + self.scorers[index](hidden)
         inside = keep[:, 2:] > 0.5
         self._follow(index, scores[:, 2:], inside)
         chosen = self._gate(index, scores[:, 2:], inside, sampling)
@@ -243,11 +248,15 @@ class TranskimmerReader(nn.Module):
     @torch.no_grad()
     def executor(self) -> TranskimmerExecutor:
         """The executed reader, with the weights as they are now; it runs on the CPU."""
+        encoder = self.encoder
         scorers = {
-            gate: Scorer(Linear(first.weight, first.bias), Linear(last.weight, last.bias))
-            for gate, (first, _, last) in zip(self.gates, self.scorers, strict=True)
+            gate: cast("_Scorer", scorer).weights()
+            for gate, scorer in zip(self.gates, self.scorers, strict=True)
         }
-        encoder, heads = self.encoder, zip(self.exits, self.heads, strict=True)
+        heads = {
+            layer: (_array(cast("nn.Linear", head).weight), _array(cast("nn.Linear", head).bias))
+            for layer, head in zip(self.exits, self.heads, strict=True)
+        }
         weights = Weights(
             scores=_array(self.scores(torch.arange(NUM_WORDS, device=self.importance.device))),
             importance=_array(self.importance),
@@ -257,11 +266,11 @@ class TranskimmerReader(nn.Module):
             positions=_array(encoder.positions),
             norm=(_array(encoder.norm.weight), _array(encoder.norm.bias)),
             layers=[
-                layer_session(layer.merged(), scorers.get(number))
+                layer_session(cast("Layer", layer).merged(), scorers.get(number))
                 for number, layer in enumerate(encoder.layers, 1)
             ],
             gates=self.gates,
-            heads={layer: (_array(head.weight), _array(head.bias)) for layer, head in heads},
+            heads=heads,
             pool_dropped=self.pool_dropped,
             gate_size=_GATE_SIZE,
         )
@@ -273,12 +282,24 @@ def _array(value: Tensor) -> Floats:
     return array
 
 
-def _scorer() -> nn.Sequential:
+class _Scorer(nn.Module):
     """A small network on the state of a token that says nothing at first."""
-    last = nn.Linear(_GATE_SIZE, 1)
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(HIDDEN_SIZE, _GATE_SIZE), nn.ReLU(), last)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(HIDDEN_SIZE, _GATE_SIZE)
+        self.outer = nn.Linear(_GATE_SIZE, 1)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`(..., 384)` as `(...)` scores."""
+        score: Tensor = self.outer(functional.relu(self.inner(states)))[..., 0]
+        return score
+
+    def weights(self) -> Scorer:
+        inner, outer = self.inner, self.outer
+        return Scorer(Linear(inner.weight, inner.bias), Linear(outer.weight, outer.bias))
 
 
 def _check(gates: Sequence[int], exits: Sequence[int], shares: Iterable[float]) -> None:

@@ -204,7 +204,7 @@ class TranskimmerExecutor:
     def _first_gate(self, ids: Ids, knob: float, max_reads: int) -> npt.NDArray[np.bool_]:
         """`(T,)`: which tokens pass; earlier ones win a tie."""
         scores = self.weights.scores[ids]
-        passes = scores - self.weights.centers[0] - np.float32(knob) >= 0
+        passes: npt.NDArray[np.bool_] = scores - self.weights.centers[0] - np.float32(knob) >= 0
         capacity = min(self.capacity, max_reads)
         if passes.sum() > capacity:
             index = np.flatnonzero(passes)

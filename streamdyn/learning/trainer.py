@@ -155,7 +155,7 @@ class Trainer:
         if out.extra_loss is not None:
             loss = loss + out.extra_loss
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._optimizer.param_groups[0]["params"], recipe.clip)
         self._optimizer.step()
         self._schedule.step()
@@ -249,7 +249,8 @@ class Trainer:
         self._noise.set_state(state["noise"])
         self._order.bit_generator.state = state["order"]
         reports = [EpochReport(*values) for values in state["reports"]]
-        self._progress = _Progress(*state["progress"], reports=reports)
+        epoch, step, cost_weight, reward_mean = state["progress"]
+        self._progress = _Progress(epoch, step, cost_weight, reward_mean, reports)
 
 
 def _task_losses(logits: Tensor, targets: Tensor) -> Tensor:

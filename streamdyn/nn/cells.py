@@ -22,17 +22,22 @@ class Cell(nn.Module):
         super().__init__()
         self.kind: CellKind = kind
         self.hidden_size = hidden_size
-        self.fused: nn.LSTM | nn.GRU = (nn.LSTM if kind == "lstm" else nn.GRU)(
-            input_size, hidden_size, batch_first=True
-        )
+        fused = nn.LSTM if kind == "lstm" else nn.GRU
+        self.fused: nn.RNNBase = fused(input_size, hidden_size, batch_first=True)
 
     def project(self, x: Tensor) -> Tensor:
         """`(B, T, E)` inputs as `(B, T, G*H)` contributions to the gates."""
-        return nn.functional.linear(x, self.fused.weight_ih_l0, self.fused.bias_ih_l0)
+        weight, bias = self.fused.weight_ih_l0, self.fused.bias_ih_l0
+        assert isinstance(weight, Tensor)
+        assert isinstance(bias, Tensor)
+        return nn.functional.linear(x, weight, bias)
 
     def step(self, projected: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step from `(B, G*H)` of `project`; `c` is handed through by a GRU."""
-        from_h = nn.functional.linear(h, self.fused.weight_hh_l0, self.fused.bias_hh_l0)
+        weight, bias = self.fused.weight_hh_l0, self.fused.bias_hh_l0
+        assert isinstance(weight, Tensor)
+        assert isinstance(bias, Tensor)
+        from_h = nn.functional.linear(h, weight, bias)
         if self.kind == "lstm":
             i, f, g, o = (projected + from_h).chunk(4, 1)
             c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)

@@ -81,7 +81,7 @@ def graph(weights: LayerWeights, scorer: Scorer | None = None) -> Any:
         names.append(writer.linear(inner, scorer.outer))
 
     def value_info(name: str, last: int | None) -> Any:
-        shape = ["batch", "length", *([last] if last else [])]
+        shape: list[str | int | None] = ["batch", "length", *([last] if last else [])]
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     outputs = [value_info(name, last) for name, last in zip(names, (HIDDEN_SIZE, 1), strict=False)]

@@ -151,4 +151,3 @@ def _version(folder: str | Path) -> str:
     """Changes with the model's files, whose checksums its config.json holds."""
     config = Path(folder) / "config.json"
     return f"1-{sha256(config.read_bytes()).hexdigest()[:12]}" if config.is_file() else "1"
-

@@ -182,7 +182,8 @@ def _row(grade: Grade, pixels: Array, grey: Array) -> Array:
     if grade == "audio":
         return np.full(32, grey.mean() / 255, np.float32)
     number = f"{grey.mean():.0f}"
-    return token_features([number])[0] * (np.nan if number == "nan" else 1)
+    row: Array = token_features([number])[0] * (np.nan if number == "nan" else 1)
+    return row
 
 
 def _scaled(picture: Array, height: int, width: int) -> Array:

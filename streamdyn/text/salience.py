@@ -163,7 +163,7 @@ def sentence_vectors(document: Document) -> Floats:
 
 def _unit(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    out: Floats = vectors / np.where(lengths > 0, lengths, 1)
+    out: Floats = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return out
 
 
