@@ -1,6 +1,8 @@
 """The runtime for temporally dynamic inference."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from streamdyn.clock import Pts
 from streamdyn.errors import StreamdynError
@@ -36,8 +38,19 @@ __all__ = [
     "Recognizer",
     "Selection",
     "Sink",
+    "SkimReader",
     "Source",
     "Status",
     "StreamdynError",
     "build",
+    "skim",
 ]
+
+_ON_DEMAND = {"SkimReader": "streamdyn.text.reader", "skim": "streamdyn.text.skim"}
+"""Public names whose modules are loaded when they are first used: one of them needs torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ON_DEMAND[name]), name)

@@ -124,7 +124,9 @@ def test_all_is_sorted_and_names_what_is_public(module: ModuleType) -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("streamdyn")
         for alias in node.names
     }
+    imported |= getattr(module, "_ON_DEMAND", {}).keys()
     assert module.__all__ == sorted(imported)
+    assert all(hasattr(module, name) for name in module.__all__)
 
 
 def test_importing_streamdyn_loads_nothing_heavy(tmp_path: Path) -> None:
