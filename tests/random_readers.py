@@ -30,7 +30,7 @@ def random_model(name: str = "skip_rnn", *, seed: int = 0, **options: object) ->
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.7)
         network.marks.copy_(torch.from_numpy(vocabulary.marks()))
     return ReaderModel(network.eval(), vocabulary, ("bad", "fair", "good"))
 
