@@ -3,8 +3,8 @@
 The recognizer `recurrent` of the same model makes the same updates from what is chosen, so that the
 last outcome of a text is what the reader itself would answer. A gate must know the state as it is,
 and an outcome tells what the recognizer said, not its state: so the reading is gone through in the
-policy's own state too, and a token that is read is paid for twice. What is skipped costs nothing,
-and what lies between here and where a jump lands is not even looked up.
+policy's own state too, and a token that is read is paid for twice. What a jump passes over beyond
+the window is not even shown.
 
 Cost: the preview `token` of every token shown, and the reading itself. The readers and their papers
 are in agents/readers/.
@@ -52,15 +52,23 @@ class _Model:
 @lru_cache(maxsize=4)
 def _loaded(model: str) -> _Model:
     from streamdyn.text import pretrained
-    from streamdyn.text.words import UNKNOWN_ID
+    from streamdyn.text.network import ReaderNetwork
+    from streamdyn.text.words import UNKNOWN_ID, Vocabulary
 
     found = pretrained.load(pretrained.shipped().get(model, model))
-    words: tuple[str, ...] = found.coder.words  # type: ignore[attr-defined]
+    if not (isinstance(found.network, ReaderNetwork) and isinstance(found.coder, Vocabulary)):
+        raise ConfigError(
+            f"policy 'reader' cannot read with {model}: it is no recurrent reader of words; choose "
+            "another model"
+        )
+    executor, words = found.network.executor(), found.coder.words
+    # One that may go back reads the first token, and cannot yet say that it did.
+    _advanced(model, executor, executor.start(), np.array([UNKNOWN_ID], np.int32), ended=False)
     names = token_names(token_features(words))
     order = np.argsort(names)
     ids = np.array([found.coder.id_of(word) for word in words], np.int32)
     return _Model(
-        found.network.executor(),
+        executor,
         found.calibration,
         found.mode,
         np.append(-1, names[order]),
@@ -130,14 +138,26 @@ class Reader:
     def _read(
         self, state: Any, ids: npt.NDArray[np.int32], limit: int | None = 0, *, ended: bool = False
     ) -> tuple[Any, npt.NDArray[np.uint8]]:
-        """Where the reading stands after these tokens, and the actions it decided on."""
-        model, after = _loaded(self.model), deepcopy(state)
-        knob = 0.0 if self.rate is None else model.calibration.knob_for(self.rate)
-        cap = {} if limit is None else {"max_reads": state.num_full + limit}
-        actions = model.executor.advance(after, ids, knob=knob, ended=ended, mode=model.mode, **cap)
-        if after.num_full - state.num_full > (actions == Action.PROCESS).sum():
-            raise ConfigError(
-                f"reader {self.model} goes back to tokens it has passed, and a stream does not; "
-                "read the text with SkimReader"
-            )
-        return after, actions
+        model = _loaded(self.model)
+        how = {
+            "knob": 0.0 if self.rate is None else model.calibration.knob_for(self.rate),
+            "ended": ended,
+            "mode": model.mode,
+        }
+        if limit is not None:
+            how["max_reads"] = state.num_full + limit
+        return _advanced(self.model, model.executor, state, ids, **how)
+
+
+def _advanced(
+    model: str, executor: Any, state: Any, ids: npt.NDArray[np.int32], **how: Any
+) -> tuple[Any, npt.NDArray[np.uint8]]:
+    """Where the reading stands after these tokens, and the actions that were decided on."""
+    after = deepcopy(state)
+    actions = executor.advance(after, ids, **how)
+    if after.num_full - state.num_full > (actions == Action.PROCESS).sum():
+        raise ConfigError(
+            f"reader {model} goes back to tokens it has passed, and a stream does not; read the "
+            "text with SkimReader"
+        )
+    return after, actions

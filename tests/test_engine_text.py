@@ -34,7 +34,7 @@ WORDS_OF_TEXT = random_words(400)
 TEXT = " ".join(WORDS_OF_TEXT)
 GOES_BACK = {"lstm_shuttle", "reread_stop"}
 CALIBRATION = Calibration((-1.0, 0.0, 1.0, 2.0), (0.9, 0.5, 0.3, 0.1))
-SKIMS = {"hm_rnn", "skim_rnn", "vcrnn"}
+SKIMS = {"hm_rnn", "skim_rnn"}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def actions_of(done: Pass, num_tokens: int) -> list[int]:
 
 
 @pytest.mark.parametrize("rate", [None, 0.3])
-@pytest.mark.parametrize("name", [name for name in READERS if name != "lstm_shuttle"])
+@pytest.mark.parametrize("name", READERS)
 def test_the_engine_answers_what_the_reader_answers(
     name: str, rate: float | None, models: dict[str, str]
 ) -> None:
@@ -75,7 +75,7 @@ def test_the_engine_answers_what_the_reader_answers(
     knob = 0.0 if rate is None else CALIBRATION.knob_for(rate)
     actions = executor.advance(state, model.coder.encode(TEXT).ids, knob=knob)
     lookahead = WHOLE_STREAM if getattr(model.network, "waits", False) else 48
-    if state.num_full > (actions == Action.PROCESS).sum():
+    if name == "lstm_shuttle" or state.num_full > (actions == Action.PROCESS).sum():
         assert name in GOES_BACK
         with pytest.raises(ConfigError, match="goes back to tokens it has passed"):
             read(models[name], Tokens(text=TEXT), rate, lookahead=lookahead)
@@ -86,6 +86,12 @@ def test_the_engine_answers_what_the_reader_answers(
     powers = np.exp(executor.logits(state) - executor.logits(state).max())
     scores = [last.scores[last.labels.index(label)] for label in model.labels]
     np.testing.assert_allclose(scores, powers / powers.sum(), atol=1e-5)
+
+
+def test_a_reader_that_may_go_back_is_refused_whatever_it_sees(models: dict[str, str]) -> None:
+    for lookahead in (1, WHOLE_STREAM):
+        with pytest.raises(ConfigError, match="read the text with SkimReader"):
+            read(models["lstm_shuttle"], Tokens(text=TEXT), lookahead=lookahead)
 
 
 def test_the_readers_of_the_comparison_differ(models: dict[str, str]) -> None:
@@ -175,12 +181,12 @@ class Store:
         """Nothing is open."""
 
 
-@pytest.mark.parametrize("name", ["skip_rnn", "skim_rnn", "leap_lstm", "lstm_jump", "hm_rnn"])
+@pytest.mark.parametrize("name", ["skip_rnn", "leap_lstm", "hm_rnn"])
 def test_a_killed_reading_goes_on_from_any_block(
     name: str, models: dict[str, str], tmp_path: Path
 ) -> None:
     path = tmp_path / "text.txt"
-    path.write_text(TEXT)
+    path.write_text(" ".join(WORDS_OF_TEXT[:200]))
     options: dict[str, Any] = {"audit": AuditRule(0.2), "budget": Budget(share=0.8)}
     policy = build("policy", "reader", model=models[name])
     expected = facts(watch(Tokens(path), policy, recognizer(models[name]), **options).results)
@@ -291,6 +297,7 @@ def partial(effort: Effort = FULL_EFFORT) -> Selection:
     return Selection(tuple(tokens(1)), (Action.PARTIAL,), (effort,))
 
 
+# What vcrnn makes of a token depends on the token; it is among the readers above.
 @pytest.mark.parametrize("name", [name for name in READERS if name != "vcrnn"])
 def test_skimming_is_for_networks_that_can(name: str, models: dict[str, str]) -> None:
     model = recognizer(models[name])

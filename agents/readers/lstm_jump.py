@@ -104,6 +104,9 @@ class LstmJump(ReaderNetwork):
         hops = self.hops()
         self.jump = nn.Linear(spec.hidden_size, len(hops))
         self.baseline = nn.Linear(spec.hidden_size, 1)
+        # Reads on at first: the next token is the likeliest landing.
+        nn.init.constant_(self.jump.bias, 0.0)
+        nn.init.constant_(self.jump.bias[1:2], 3.0)
         # What a knob of 1 adds: 1 to the stop and to the longest jump, nothing to the next token
         # and to a jump back; logarithmic, since doubling a short jump saves most.
         ahead = torch.tensor(hops).clamp(min=1).log() / np.log(max(max_jump, 2))
@@ -154,10 +157,12 @@ class LstmJump(ReaderNetwork):
                 at = t.clamp(max=steps - 1)
                 x = projected[row, at]
                 if drift is not None:
-                    others = vectors.detach()[row[:, None], (lands + offset).clamp(max=steps - 1)]
+                    where = lands + offset
+                    others = vectors.detach()[row[:, None], where.clamp(max=steps - 1)]
+                    there = drift * (where < lengths[:, None])  # (B, choices)
                     weight = self.cell.fused.weight_ih_l0
                     assert isinstance(weight, Tensor)
-                    x = x + (drift @ others)[:, 0] @ weight.T
+                    x = x + (there[:, None] @ others)[:, 0] @ weight.T
                 new_h, new_c = self.cell.step(x, h, c)
                 # A row that has just stopped reads on with a gate of 0, for the gate's gradient.
                 update = inside[:, None] * goes_on  # (B, 1)
@@ -181,7 +186,7 @@ class LstmJump(ReaderNetwork):
             saved = saved + going * (choice.one_hot * passed).sum(1)
             goes_on = 1 - choice.one_hot[:, :1]
             if sampling.estimator in ("straight_through", "gumbel"):
-                drift = (choice.one_hot - choice.one_hot.detach())[:, None]
+                drift = choice.one_hot - choice.one_hot.detach()
             t = lands.gather(1, choice.index[:, None])[:, 0]
         each = reads.sum(1)
         total = each.sum()

@@ -216,12 +216,13 @@ def _read(ids: Any, table: Any, marks: Any, span: int, kind: int, cell: Any, ski
     t = max(start, counts[SKIP_UNTIL])
     # What the state adds to agent 1, computed once for all looks between two reads.
     state = np.empty(0, np.float32)
-    while t < stop and counts[STOPPED] == 0 and counts[FULL] < max_reads:
+    while t < stop and counts[STOPPED] == 0:
         token = ids[t - start]
         t += 1
-        if counts[_AWAITED] > 0:
-            if marks[token] >= counts[_AWAITED]:
-                counts[_AWAITED] = 0
+        if counts[_AWAITED] > 0 and marks[token] < counts[_AWAITED]:
+            continue
+        if counts[_AWAITED] > 0 or counts[FULL] >= max_reads:
+            counts[_AWAITED] = 0
             continue
         if len(state) == 0:
             state = skip_bias.copy()

@@ -22,7 +22,7 @@ from streamdyn.errors import ConfigError, StreamdynError
 
 STOPPED = 130
 COMMANDS = (
-    "demo", "index", "list", "search", "report", "export", "replay", "bench", "policies",
+    "demo", "index", "list", "search", "skim", "report", "export", "replay", "bench", "policies",
     "recognizers", "sources", "sinks", "show-config", "doctor",
 )  # fmt: skip
 """In the order of the help."""

@@ -123,7 +123,7 @@ class Recurrent:
         if took != action:
             raise RecognizerError(
                 f"recognizer {self.name!r} cannot update its state from {item!r} in part; choose "
-                "a policy that processes whole items, or a model that skims"
+                "a policy that processes whole items, a model that skims, or the policy's own rate"
             )
 
     def _advance(self, state: Any, token: int, knob: float) -> int:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Generator, Iterable, Sequence
 from fractions import Fraction
 from hashlib import sha256
+from io import BytesIO, TextIOWrapper
 from itertools import chain
 from pathlib import Path
 
@@ -62,8 +63,8 @@ class Tokens:
         if block_size < 1:
             raise ConfigError(f"block_size must be at least 1 token, got {block_size}")
         try:
-            b"".decode(encoding)
-        except (LookupError, UnicodeError) as exc:
+            TextIOWrapper(BytesIO(), encoding)
+        except LookupError as exc:
             raise ConfigError(
                 f"encoding must be one that Python knows, such as 'utf-8', got {encoding!r}"
             ) from exc
@@ -102,20 +103,25 @@ class TokenCursor:
         self._starts: list[int] = []
         self._words: list[str] = []
         after = None if resume_from is None else resume_from.after_ticks
-        self._incoming = tokens_of(_from_character(self._pieces, after or 0), after or 0)
+        # The character before tells whether a token begins there.
+        begin = max(0, (after or 0) - 1)
+        self._incoming = tokens_of(_from_character(self._pieces, begin), begin)
+        found = self._read_on()
         if resume_from is not None and after is not None:
-            self._first = resume_from.ordinal - 1
-            if not self._read_on() or self._starts[0] != after:
+            if found and self._starts[0] < after:
+                del self._starts[0], self._words[0]
+            if not (self._starts or self._read_on()) or self._starts[0] != after:
                 raise SourceError(
                     f"cannot go on in {source.stream}: no token begins at character {after}, where "
                     "the earlier run stopped; the text has changed, read it from its start"
                 )
+            self._first = resume_from.ordinal - 1
             self.release(resume_from.ordinal)
-        elif not self._read_on():
+        elif not found:
             raise SourceError(f"cannot read {source.stream}: there is no word in it")
         self._next = self._first
         self.info = SourceInfo(
-            source.stream, "token", source.encoding, TIME_BASE, note="a tick is one character"
+            source.stream, "token", source.encoding, TIME_BASE, note="its seconds are characters"
         )
 
     def next_block(self) -> Block | None:

@@ -41,6 +41,8 @@ _COMMON = """a an the and or but if of to in on at for with from by as is are wa
 COMMON = frozenset(_COMMON.split())
 """English words that say little by themselves; negations are none of them. In other languages
 their frequency gives them away."""
+_MAX_WORDS = 1 << 16
+"""Different words that are looked up, the most frequent ones; no book has as many."""
 _ROUNDS = 12
 _SATURATION, _LENGTH_SHARE = 1.2, 0.75
 """BM25's k1 and b."""
@@ -50,6 +52,8 @@ _MAX_TERMS = 64
 """Query words that are looked for one by one."""
 _REACH, _PASSED_ON = 4, 0.4
 """Sentences after which relevance has faded to 1/e, and the share that a neighbour gets."""
+_NEAR = 0.2
+"""What a token gets of the worth of each neighbour."""
 _BLOCK = 1 << 14
 """Tokens whose vectors are in memory at a time."""
 
@@ -77,7 +81,7 @@ class Document:
     is_content: Bools
     """`(V,)`; neither a mark nor a common word."""
     vectors: Floats
-    """`(V, 256)`; zero where there is no content."""
+    """`(V, 256)`; zero where there is no content, or nothing is known."""
     weights: Floats
     """`(V,)`, how rare a word is in the language, in [0, 1]; 0 where there is no content."""
 
@@ -103,12 +107,14 @@ def analyse(text: str, vectors: WordVectors) -> Document:
     stem_number: dict[str, int] = {}
     stems = np.array([stem_number.setdefault(stem(w), len(stem_number)) for w in words], np.int64)
     is_content = np.array([_is_content(word) for word in words], bool)
-    chosen = [word for word, wanted in zip(words, is_content, strict=True) if wanted]
-    found, rarity = vectors.look_up(chosen)
+    content = np.flatnonzero(is_content)
+    if len(content) > _MAX_WORDS:
+        content = content[np.argsort(-np.bincount(ids)[content], kind="stable")[:_MAX_WORDS]]
+    found, rarity = vectors.look_up([words[number] for number in content.tolist()])
     table = np.zeros((len(words), found.shape[1]), np.float32)
-    table[is_content] = found
-    weights = np.zeros(len(words), np.float32)
-    weights[is_content] = 0.1 + 0.9 * rarity
+    table[content] = found
+    weights = is_content.astype(np.float32)
+    weights[content] = 0.1 + 0.9 * rarity
     lengths = np.diff(begins, append=len(ids))
     sentence_of = np.repeat(np.arange(len(begins)), lengths)
     return Document(
@@ -149,7 +155,7 @@ def idf(document: Document) -> Scores:
 
 def sentence_vectors(document: Document) -> Floats:
     """`(S, 256)`, the weighted mean of the words of each sentence, of unit length or zero."""
-    weighted = (document.vectors * document.weights[:, None]).astype(np.float32)
+    weighted = (document.vectors * document.weights[:, None]).astype(np.float32, copy=False)
     sums: Floats = np.zeros((len(document.begins), weighted.shape[1]), np.float32)
     content = np.flatnonzero(document.is_content[document.ids])
     for first in range(0, len(content), _BLOCK):
@@ -163,7 +169,7 @@ def sentence_vectors(document: Document) -> Floats:
 
 def _unit(vectors: Floats) -> Floats:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    out: Floats = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    out: Floats = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
     return out
 
 
@@ -297,24 +303,16 @@ def _pass_on(score: Scores) -> Scores:
 
 
 def token_values(document: Document, by_word: Scores, by_sentence: Scores) -> Scores:
-    """`(T,)`: what each token is worth.
-
-    A repeated word is worth less each time, and a token between two good ones more than alone.
+    """`(T,)`: what each token is worth; more between good ones than alone, so that runs form.
 
     Args:
         document: The text.
         by_word: `(V,)`, at least 0.
         by_sentence: `(S,)`, at least 0.
     """
-    stems = document.stems[document.ids]
-    order = np.argsort(stems, kind="stable")
-    firsts = np.flatnonzero(np.diff(stems[order], prepend=-1))
-    runs = np.diff(firsts, append=len(order))
-    times = np.empty(len(order), np.int64)
-    times[order] = np.arange(len(order)) - np.repeat(firsts, runs)
-    alone = by_word[document.ids] / np.sqrt(1 + times)
+    alone = by_word[document.ids]
     near = np.zeros(len(alone))
     near[1:] += alone[:-1]
     near[:-1] += alone[1:]
-    out: Scores = (alone + 0.1 * near) * by_sentence[document.sentence_of]
+    out: Scores = (alone + _NEAR * near) * by_sentence[document.sentence_of]
     return out

@@ -50,7 +50,7 @@ def skim(
     target_tokens: int | None = None,
     query: str | None = None,
     unit: Unit = "sentence",
-    keep: Pattern | Iterable[Pattern] = (),
+    keep: Pattern | Iterable[Pattern] | None = None,
     vectors: VectorsName = "wordllama",
 ) -> Reading:
     """Keep what matters of a text, and exactly as much of it as was asked for.
@@ -162,8 +162,10 @@ def _keep_touched(document: Document, patterns: list[re.Pattern[str]], kept: Boo
         kept |= np.cumsum(edges)[:-1] > 0
 
 
-def _compiled(keep: Pattern | Iterable[Pattern]) -> list[re.Pattern[str]]:
-    given = [keep] if isinstance(keep, str | re.Pattern) else list(keep)
+def _compiled(keep: Pattern | Iterable[Pattern] | None) -> list[re.Pattern[str]]:
+    given = [keep] if isinstance(keep, str | re.Pattern) else keep or ()
+    if not isinstance(given, Iterable):
+        raise ConfigError(f"keep takes regular expressions, got {keep!r}")
     compiled = []
     for pattern in given:
         if not isinstance(getattr(pattern, "pattern", pattern), str):
