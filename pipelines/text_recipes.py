@@ -29,8 +29,6 @@ class TaskSizes:
     """Times that a word must occur in the training part."""
     max_words: int = 20_000
     dropout: float = 0.5
-    span: int = 20
-    """Tokens that a jump or a chunk is measured by."""
 
 
 _SHORT = Recipe(epochs=8, learning_rate=3e-3, word_dropout=0.1, estimator="greedy")
@@ -49,7 +47,7 @@ _SIZES: dict[str, TaskSizes] = {
     ),
     "ag_news": TaskSizes(_SHORT, _SHORT_READER),
 }
-_DEFAULT = TaskSizes(_SHORT, _SHORT_READER, span=4)
+_DEFAULT = TaskSizes(_SHORT, _SHORT_READER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Train a reader on a text task: full read first, then what to leave out, then its calibration.
 
-```
-streamdyn train text imdb --reader skim_rnn --data ../shared/data/text --out models/skim
+```python
+prepared = prepare("trec", Path("data/text"))
+model = train_reader(prepared, "skim_rnn", train_full(prepared))
 ```
 """
 
@@ -15,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from streamdyn.learning.evaluation import Evaluation, calibrate, evaluate
+from streamdyn.learning.evaluation import calibrate
 from streamdyn.learning.examples import Examples
 from streamdyn.learning.recipe import Recipe
 from streamdyn.learning.trainer import EpochReport, Trainer
-from streamdyn.pipelines.text_recipes import ReaderRecipe, TaskSizes, recipe, sizes
+from streamdyn.pipelines.text_recipes import recipe, sizes
 from streamdyn.registry import parts
 from streamdyn.text.network import NetworkSpec, ReaderNetwork
 from streamdyn.text.pretrained import ReaderModel
@@ -118,7 +119,7 @@ def train_reader(
         on_epoch: Told the stage and its report.
     """
     chosen, how = sizes(prepared.task.name), recipe(row)
-    network = _fresh(how.reader or row, full.spec, seed, _options(how, chosen))
+    network = _fresh(how.reader or row, full.spec, seed, how.options)
     network.load_state_dict(full.state_dict(), strict=False)
     numbers = replace(
         chosen.reader,
@@ -154,25 +155,6 @@ def trivial(prepared: Prepared, name: str, full: ReaderNetwork) -> ReaderNetwork
     return network.eval()
 
 
-def figures(result: Evaluation) -> dict[str, float]:
-    """An evaluation as plain numbers."""
-    return {
-        "score": round(result.score, 5),
-        "standard_error": round(result.standard_error, 5),
-        "read_rate": round(result.read_rate, 5),
-        "partial_rate": round(result.partial_rate, 5),
-        "flops": round(result.flops),
-    }
-
-
-def _options(how: ReaderRecipe, chosen: TaskSizes) -> Mapping[str, Any]:
-    """`span` in an option stands for the span of the task."""
-    return {
-        key: chosen.span * value[1] if isinstance(value, tuple) else value
-        for key, value in how.options.items()
-    }
-
-
 def _fresh(name: str, spec: NetworkSpec, seed: int, options: Mapping[str, Any]) -> ReaderNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -202,14 +184,3 @@ def _run(
 
 def _coded(split: Split, coder: Vocabulary) -> Examples:
     return Examples([coder.encode(text).ids for text in split.texts], split.labels)
-
-
-__all__ = [
-    "Prepared",
-    "evaluate",
-    "figures",
-    "prepare",
-    "train_full",
-    "train_reader",
-    "trivial",
-]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from streamdyn.errors import ConfigError
 from streamdyn.nn import kernels
-from streamdyn.nn.cells import Cell, Pools
+from streamdyn.nn.cells import Cell, Pools, num_weights
 from streamdyn.nn.gates import Sampling, round_straight_through
 from streamdyn.nn.kernels import FULL, LOOKS, LSTM, PARTIAL, POSITION, compiled
 from streamdyn.plan import Action
@@ -38,9 +38,8 @@ from streamdyn.text.network import (
     NetworkSpec,
     ReaderNetwork,
     ReadState,
+    cell_arrays,
 )
-
-from .skim_rnn import cell_arrays, num_weights
 
 _SKIP, _PARTIAL, _PROCESS = int(Action.SKIP), int(Action.PARTIAL), int(Action.PROCESS)
 
@@ -102,8 +101,7 @@ class HmRnn(ReaderNetwork):
             low_h, low_c = self.first.step(projected[:, t] + down[:, :-1], low_h, low_c)
             hard = ((self.slope * (logit - sampling.knob) + 1) / 2).clamp(0, 1)
             ends = round_straight_through(hard) * inside  # (B, 1)
-            new_h, new_c = self.cell.step(self.cell.project(low_h), h, c)
-            h, c = ends * new_h + (1 - ends) * h, ends * new_c + (1 - ends) * c
+            h, c = self.cell.step_where(self.cell.project(low_h), h, c, ends)
             pools.add(h, ends)
             found.append(ends)
         read = torch.cat(found, 1)  # (B, T)

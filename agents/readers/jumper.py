@@ -155,8 +155,7 @@ class Jumper(ReaderNetwork):
     ) -> tuple[Tensor, Tensor]:
         """State after one token in the rows that read it, `(B,)` bool."""
         read = reads[:, None].to(h.dtype)
-        new_h, new_c = self.cell.step(projected, h, c)
-        h, c = read * new_h + (1 - read) * h, read * new_c + (1 - read) * c
+        h, c = self.cell.step_where(projected, h, c, read)
         pools.add(h, read)
         return h, c
 

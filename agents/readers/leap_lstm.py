@@ -106,8 +106,7 @@ class LeapLstm(ReaderNetwork):
             )
             for t in range(update.shape[1]):
                 read = update[:, t : t + 1]
-                new_h, new_c = self.cell.step(projected[:, start + t], h, c)
-                h, c = read * new_h + (1 - read) * h, read * new_c + (1 - read) * c
+                h, c = self.cell.step_where(projected[:, start + t], h, c, read)
                 pools.add(h, read)
             blocks.append(update)
         updates = torch.cat(blocks, 1)  # (B, T)

@@ -163,10 +163,9 @@ class LstmJump(ReaderNetwork):
                     weight = self.cell.fused.weight_ih_l0
                     assert isinstance(weight, Tensor)
                     x = x + (there[:, None] @ others)[:, 0] @ weight.T
-                new_h, new_c = self.cell.step(x, h, c)
                 # A row that has just stopped reads on with a gate of 0, for the gate's gradient.
                 update = inside[:, None] * goes_on  # (B, 1)
-                h, c = update * new_h + (1 - update) * h, update * new_c + (1 - update) * c
+                h, c = self.cell.step_where(x, h, c, update)
                 pools.add(h, update)
                 read = update.detach()[:, 0] > 0.5
                 reads[row, at] += read

@@ -117,8 +117,7 @@ class RereadStop(ReaderNetwork):
             chunk = projected.gather(1, index[:, :, None].expand(-1, -1, width))
             for t in range(self.chunk_size):
                 read = inside[:, t : t + 1]
-                new_h, new_c = self.cell.step(chunk[:, t], h, c)
-                h, c = read * new_h + (1 - read) * h, read * new_c + (1 - read) * c
+                h, c = self.cell.step_where(chunk[:, t], h, c, read)
                 pools.add(h, read)
             if baseline is None:
                 baseline = self.value(h.detach())[:, 0]

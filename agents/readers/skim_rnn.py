@@ -8,7 +8,6 @@ knob moves the logit of reading instead of the threshold on p(skim).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from streamdyn.errors import ConfigError
 from streamdyn.nn import kernels
-from streamdyn.nn.cells import Cell, Pools
+from streamdyn.nn.cells import Cell, Pools, num_weights
 from streamdyn.nn.gates import Sampling, choose
 from streamdyn.nn.kernels import FULL, LOOKS, LSTM, PARTIAL, POSITION, compiled
 from streamdyn.plan import Action
@@ -31,10 +30,10 @@ from streamdyn.text.network import (
     NetworkSpec,
     ReaderNetwork,
     ReadState,
+    cell_arrays,
 )
 
 _SKIP, _PARTIAL, _PROCESS = int(Action.SKIP), int(Action.PARTIAL), int(Action.PROCESS)
-CellArrays = tuple[Floats, Floats, Floats, Floats]
 
 
 @reader("skim_rnn")
@@ -147,22 +146,6 @@ class SkimRnnExecutor(Executor):
     def partial_flops(self) -> float:
         """Of skimming one token."""
         return 2.0 * (self._small[0].size + self._small[1].size)
-
-
-def num_weights(*layers: nn.Module) -> int:
-    """Entries of all matrices: the multiply-adds of one step."""
-    return sum(part.numel() for layer in layers for part in layer.parameters() if part.ndim > 1)
-
-
-def cell_arrays(weights: Mapping[str, Floats], name: str) -> CellArrays:
-    """`(wx, wh, bx, bh)` of the `Cell` called `name`, as `kernels` wants them."""
-    fused = f"{name}.fused."
-    return (
-        np.ascontiguousarray(weights[f"{fused}weight_ih_l0"].T),
-        np.ascontiguousarray(weights[f"{fused}weight_hh_l0"].T),
-        weights[f"{fused}bias_ih_l0"],
-        weights[f"{fused}bias_hh_l0"],
-    )
 
 
 @compiled

@@ -60,8 +60,7 @@ class SkipRnn(ReaderNetwork):
         for t in range(steps):
             inside = (t < lengths)[:, None]
             update = round_straight_through(gate) * inside  # (B, 1)
-            new_h, new_c = self.cell.step(projected[:, t], h, c)
-            h, c = update * new_h + (1 - update) * h, update * new_c + (1 - update) * c
+            h, c = self.cell.step_where(projected[:, t], h, c, update)
             pools.add(h, update)
             # The increment belongs to the state and stays while the state does.
             fresh = torch.sigmoid(self.increment(h) - sampling.knob)

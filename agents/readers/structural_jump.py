@@ -131,8 +131,7 @@ class StructuralJump(ReaderNetwork):
             expected = self.baseline(agent.detach())[:, 0]
             draws.add(choice, expected, looking)
             update = look * choice.one_hot[:, _READ:]
-            new_h, new_c = self.cell.step(projected[:, t], h, c)
-            h, c = update * new_h + (1 - update) * h, update * new_c + (1 - update) * c
+            h, c = self.cell.step_where(projected[:, t], h, c, update)
             pools.add(h, update)
             read = update.detach()[:, 0] > 0.5
             logits = self.jump(torch.relu(self.jump_state(h)))

@@ -47,6 +47,18 @@ class Cell(nn.Module):
         new = torch.tanh(projected[:, 2 * size :] + r * from_h[:, 2 * size :])
         return z * h + (1 - z) * new, c
 
+    def step_where(
+        self, projected: Tensor, h: Tensor, c: Tensor, update: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One step in the rows that update, `(B, 1)` float 0 or 1; the others keep their state."""
+        new_h, new_c = self.step(projected, h, c)
+        return update * new_h + (1 - update) * h, update * new_c + (1 - update) * c
+
+
+def num_weights(*layers: nn.Module) -> int:
+    """Entries of all matrices: the multiply-adds of one step."""
+    return sum(part.numel() for layer in layers for part in layer.parameters() if part.ndim > 1)
+
 
 class Pools:
     """Sum and maximum of the states after full updates, kept while reading."""

@@ -204,13 +204,7 @@ class Executor:
         weights = {name: _array(value) for name, value in network.state_dict().items()}
         self.marks = network.marks.to("cpu").numpy().copy()
         self.table: Floats = weights.get("embed.weight", np.empty((0, 0), np.float32))
-        fused = "cell.fused."
-        self.cell = (
-            np.ascontiguousarray(weights[f"{fused}weight_ih_l0"].T),
-            np.ascontiguousarray(weights[f"{fused}weight_hh_l0"].T),
-            weights[f"{fused}bias_ih_l0"],
-            weights[f"{fused}bias_hh_l0"],
-        )
+        self.cell = cell_arrays(weights, "cell")
         self.kind = kernels.LSTM if self.spec.cell == "lstm" else kernels.GRU
         self.head_weight, self.head_bias = weights["head.weight"], weights["head.bias"]
         self.weights = weights
@@ -322,6 +316,17 @@ class Executor:
     def partial_flops(self) -> float:
         """Of one partial update."""
         return 0.0
+
+
+def cell_arrays(weights: Mapping[str, Floats], name: str) -> tuple[Floats, Floats, Floats, Floats]:
+    """`(wx, wh, bx, bh)` of the `Cell` called `name`, as `kernels` wants them."""
+    fused = f"{name}.fused."
+    return (
+        np.ascontiguousarray(weights[f"{fused}weight_ih_l0"].T),
+        np.ascontiguousarray(weights[f"{fused}weight_hh_l0"].T),
+        weights[f"{fused}bias_ih_l0"],
+        weights[f"{fused}bias_hh_l0"],
+    )
 
 
 def _array(value: Tensor) -> Floats:

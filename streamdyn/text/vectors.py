@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from streamdyn.errors import ConfigError, MissingExtra
+from streamdyn.errors import ConfigError
+from streamdyn.text.word_vectors import Floats, wordllama_files
 
-Floats = npt.NDArray[np.float32]
 FREQUENT: Final = 8000
 """Words that the principal components are computed from."""
 
@@ -85,17 +83,7 @@ def log_count_ratio(
 
 def _means_of_pieces(words: Iterable[str]) -> Floats:
     """`(N, 256)`; zeros for an empty string."""
-    from safetensors.numpy import load_file
-    from tokenizers import Tokenizer
-
-    # The package is not imported: its files are all that is needed, and importing it is slow.
-    spec = find_spec("wordllama")
-    if spec is None or spec.origin is None:
-        raise MissingExtra("wordllama", "pretrained word vectors", "text")
-    home = Path(spec.origin).parent
-    (table,) = load_file(home / "weights" / "l2_supercat_256.safetensors").values()
-    tokenizer = Tokenizer.from_file(str(home / "tokenizers" / "l2_supercat_tokenizer_config.json"))
-    tokenizer.no_padding()
+    table, tokenizer = wordllama_files("pretrained word vectors")
     # The tokenizer refuses a lone surrogate.
     texts = [word.encode("utf-8", "replace").decode() for word in words]
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)

@@ -28,29 +28,14 @@ class WordVectors(Protocol):
 
 
 class Wordllama:
-    """A word is the mean of its pieces in the `wordllama` table of 32,000 x 256.
-
-    The files are read from the installed package, without importing it, never from the network.
+    """A word is the mean of its pieces in the table of `wordllama_files`.
 
     Raises:
         MissingExtra: The package is not installed.
     """
 
     def __init__(self) -> None:
-        found = importlib.util.find_spec("wordllama")
-        if found is None or found.origin is None:
-            raise MissingExtra("wordllama", "comparing words by meaning", "text")
-        from safetensors.numpy import load_file
-        from tokenizers import Tokenizer
-
-        folder = Path(found.origin).parent
-        (table,) = load_file(folder / "weights" / "l2_supercat_256.safetensors").values()
-        self._table = table
-        self._tokenizer: Any = Tokenizer.from_file(
-            str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
-        )
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._table, self._tokenizer = wordllama_files("comparing words by meaning")
 
     def look_up(self, words: Sequence[str]) -> tuple[Floats, Floats]:
         """`(V, 256)` vectors and `(V,)` rarity in [0, 1] of V words.
@@ -75,6 +60,30 @@ class Wordllama:
         rank = np.maximum.reduceat(flat, firsts) + (counts - 1) * (size // 2)
         rarity = np.log(np.clip(rank / 300, 1, None)) / np.log(2 * size / 300)
         return means, rarity.clip(0, 1).astype(np.float32)
+
+
+def wordllama_files(purpose: str) -> tuple[npt.NDArray[np.float16], Any]:
+    """The `(32000, 256)` table of the `wordllama` package, and the tokenizer of its pieces.
+
+    The files are read from the installed package, without importing it, never from the network.
+
+    Raises:
+        MissingExtra: The package is not installed; says what it is wanted for.
+    """
+    found = importlib.util.find_spec("wordllama")
+    if found is None or found.origin is None:
+        raise MissingExtra("wordllama", purpose, "text")
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = Path(found.origin).parent
+    (table,) = load_file(folder / "weights" / "l2_supercat_256.safetensors").values()
+    tokenizer = Tokenizer.from_file(
+        str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
+    )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return table, tokenizer
 
 
 class HashedWords:
