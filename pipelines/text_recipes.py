@@ -29,15 +29,29 @@ class TaskSizes:
     """Times that a word must occur in the training part."""
     max_words: int = 20_000
     dropout: float = 0.5
+    pieces: Recipe = field(default_factory=lambda: _SHORT_PIECES)
+    """Trains the transformer, which reads word pieces and starts from MiniLM."""
+    piece_rates: tuple[float, ...] = (1.0, 0.5, 0.3)
+    """Shares of the pieces to draw from for each of its training batches."""
 
 
+_SHORT_PIECES = Recipe(epochs=6, batch_size=32, learning_rate=1e-3)
+_LONG_PIECES = replace(_SHORT_PIECES, epochs=3, longest=320)
 _SHORT = Recipe(epochs=8, learning_rate=3e-3, word_dropout=0.1, estimator="greedy")
 _SHORT_READER = replace(_SHORT, epochs=8, cost_step=0.02)
 # Random windows of 150 tokens generalise better than whole reviews: 89.8 against 89.3 % on IMDb.
 _LONG = Recipe(epochs=5, longest=150, learning_rate=4e-3, word_dropout=0.1, estimator="greedy")
 _LONG_READER = replace(_LONG, epochs=3, batch_size=128, learning_rate=2e-3, cost_step=0.02)
 _SIZES: dict[str, TaskSizes] = {
-    "imdb": TaskSizes(_LONG, _LONG_READER, hidden_size=200, input_size=64, words_at_least=5),
+    "imdb": TaskSizes(
+        _LONG,
+        _LONG_READER,
+        hidden_size=200,
+        input_size=64,
+        words_at_least=5,
+        pieces=_LONG_PIECES,
+        piece_rates=(1.0, 0.4, 0.2, 0.1),
+    ),
     "movie_reviews": TaskSizes(
         replace(_LONG, epochs=12, batch_size=32),
         replace(_LONG_READER, epochs=8, batch_size=32),
@@ -72,7 +86,10 @@ RECIPES: dict[str, ReaderRecipe] = {
     "skip_lstm": ReaderRecipe("skip update", "straight_through", reader="skip_rnn"),
     "skip_gru": ReaderRecipe("skip update", "straight_through", reader="skip_rnn", cell="gru"),
     "leap_lstm": ReaderRecipe(
-        "skip update", "gumbel", options={"use_state": False}, changes={"learning_rate": 3e-3}
+        "skip update",
+        "straight_through",
+        options={"use_state": False},
+        changes={"longest": 600, "knob_spread": 4.0, "cost_step": 0.005, "batch_size": 64},
     ),
     "skim_rnn": ReaderRecipe("partial update", "gumbel"),
     "vcrnn": ReaderRecipe("partial update", "straight_through"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,12 +25,21 @@ from streamdyn.registry import parts
 from streamdyn.text.network import NetworkSpec, ReaderNetwork
 from streamdyn.text.pretrained import ReaderModel
 from streamdyn.text.tasks import Split, Task, load_task
-from streamdyn.text.vectors import log_count_ratio, wordllama_vectors
+from streamdyn.text.vectors import label_importance, log_count_ratio, wordllama_vectors
 from streamdyn.text.words import Vocabulary
+
+
+@runtime_checkable
+class Primed(Protocol):
+    """A reader whose gate can start from one value of its input."""
+
+    def prime(self, column: int) -> None:
+        """Read the tokens in which this value is large."""
+
 
 OnEpoch = Callable[[str, EpochReport], None]
 _VECTOR_SCALE = 0.5
-_FOR_CALIBRATION = 500
+FOR_CALIBRATION = 500
 """Held-out texts that a calibration reads."""
 
 
@@ -44,7 +53,8 @@ class Prepared:
     dev: Examples
     test: Examples
     table: np.ndarray[Any, np.dtype[np.float32]]
-    """`(num_words, input_size)`: pretrained vectors, and how each word leans to the labels."""
+    """`(num_words, input_size)`: pretrained vectors, how each word leans to the labels, and how
+    surely it tells about them."""
     importance: np.ndarray[Any, np.dtype[np.float32]]
     """`(num_words,)` inverse document frequency."""
 
@@ -60,8 +70,11 @@ def prepare(name: str, folder: Path, *, fold: int = 0) -> Prepared:
     ratios = log_count_ratio(train.inputs, task.train.labels, len(coder))  # type: ignore[arg-type]
     if len(task.labels) == 2:
         ratios = ratios[:, 1:]
-    vectors = wordllama_vectors(["", "", *coder.words], chosen.input_size - ratios.shape[1])
-    table = np.concatenate([vectors, ratios / ratios.std()], 1) * np.float32(_VECTOR_SCALE)
+    telling = label_importance(train.inputs, task.train.labels, len(coder))  # type: ignore[arg-type]
+    rest = chosen.input_size - ratios.shape[1] - 1
+    vectors = wordllama_vectors(["", "", *coder.words], rest)
+    columns = [vectors, ratios / ratios.std(), telling[:, None]]
+    table = np.concatenate(columns, 1) * np.float32(_VECTOR_SCALE)
     table[0] = 0
     counts = np.zeros(len(coder))
     for ids in train.inputs:
@@ -121,6 +134,9 @@ def train_reader(
     chosen, how = sizes(prepared.task.name), recipe(row)
     network = _fresh(how.reader or row, full.spec, seed, how.options)
     network.load_state_dict(full.state_dict(), strict=False)
+    if isinstance(network, Primed):
+        # The last value of a word is how surely it tells about the label.
+        network.prime(network.spec.input_size - 1)
     numbers = replace(
         chosen.reader,
         estimator=how.estimator,
@@ -129,7 +145,7 @@ def train_reader(
         **how.changes,
     )
     reports = _run(network, prepared.train, numbers, checkpoint, row, on_epoch)
-    held_out = prepared.dev.inputs[:_FOR_CALIBRATION]
+    held_out = prepared.dev.inputs[:FOR_CALIBRATION]
     return ReaderModel(
         network=network,
         coder=prepared.coder,

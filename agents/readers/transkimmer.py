@@ -42,6 +42,7 @@ from streamdyn.nn.minilm_onnx import Floats, Scorer, layer_session
 from streamdyn.plan import Action
 from streamdyn.registry import reader
 from streamdyn.text.network import Ids, Masked
+from streamdyn.text.vectors import label_importance, log_count_ratio
 
 from .transkimmer_executor import TranskimmerExecutor, Weights
 
@@ -129,29 +130,18 @@ class TranskimmerReader(nn.Module):
     def prime(self, documents: Iterable[Ids], labels: Iterable[int]) -> None:
         """Start from what single tokens tell about the label of training texts.
 
-        Both tables are set from the log-odds of a token's presence; `importance` in multiples of
-        its standard deviation over the tokens of these texts.
+        `importance` is that of `label_importance`; the class weights are log ratios of counts.
         """
-        presence = np.ones((self.num_outputs, NUM_WORDS))
-        counts = np.zeros(NUM_WORDS)
-        totals = np.full((self.num_outputs, 1), 2.0)
-        for ids, label in zip(documents, labels, strict=True):
-            presence[label, np.unique(ids)] += 1
-            np.add.at(counts, ids, 1)
-            totals[label] += 1
-        odds = np.log(presence / totals)
-        odds -= odds.mean(0)
-        seen = presence.sum(0) - self.num_outputs
-        # Chance alone gives the log-odds of n texts a deviation of about 1 / sqrt(n): tokens are
-        # ranked in multiples of it, on a scale that the few best do not fill.
-        score = np.log1p(np.abs(odds).max(0) * np.sqrt(seen + 1))
-        odds *= seen / (seen + _RARE)
-        mean = (score * counts).sum() / counts.sum()
-        deviation = (((score - mean) ** 2 * counts).sum() / counts.sum()) ** 0.5
+        documents, known = list(documents), np.array(list(labels), np.int64)
+        importance = label_importance(documents, known, NUM_WORDS)
         with torch.no_grad():
-            self.importance.copy_(torch.from_numpy((score - mean) / deviation))
+            self.importance.copy_(torch.from_numpy(importance))
             if self.wide:
-                self.word_votes.copy_(torch.from_numpy(odds.T))
+                texts = np.zeros((NUM_WORDS, 1))
+                for row in documents:
+                    texts[np.unique(row)] += 1
+                votes = log_count_ratio(documents, known, NUM_WORDS) * texts / (texts + _RARE)
+                self.word_votes.copy_(torch.from_numpy(votes))
 
     def scores(self, ids: Tensor) -> Tensor:
         """What the first gate thinks of ids of any shape: larger is kept sooner."""

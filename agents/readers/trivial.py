@@ -20,7 +20,7 @@ from torch import Tensor
 
 from streamdyn.errors import ConfigError
 from streamdyn.nn import kernels
-from streamdyn.nn.cells import EMPTY_MAXIMUM
+from streamdyn.nn.cells import pooled
 from streamdyn.nn.gates import Sampling
 from streamdyn.nn.kernels import POSITION, compiled
 from streamdyn.plan import Action
@@ -86,7 +86,7 @@ class TrivialReader(ReaderNetwork):
         actions[rows.expand_as(index)[inside], index[inside]] = _PROCESS
         states, _ = self.cell.fused(self.vectors(inputs[rows, index]))  # (B, K, H)
         return Masked(
-            logits=self.classify(_pooled(states, inside)),
+            logits=self.classify(pooled(states, inside)),
             actions=actions,
             cost=counts / lengths.clamp(min=1),
         )
@@ -268,17 +268,6 @@ def _put_by(state: ReadState, tokens: Ids | Floats) -> None:
         state.past = past
     state.past[state.waiting : stop] = tokens
     state.waiting = stop
-
-
-def _pooled(states: Tensor, inside: Tensor) -> Tensor:
-    """`(B, 3H)` as `Pools.features` from `(B, K, H)` and which of them count, `(B, K)`."""
-    counts = inside.sum(1, keepdim=True)  # (B, 1)
-    some = counts > 0
-    end = (counts - 1).clamp(min=0)[:, :, None]  # (B, 1, 1)
-    last = states.gather(1, end.expand(-1, -1, states.shape[2]))[:, 0]
-    mean = (states * inside[:, :, None]).sum(1) / counts.clamp(min=1)
-    peak = states.masked_fill(~inside[:, :, None], EMPTY_MAXIMUM).amax(1)
-    return torch.cat([last * some, mean, peak * some], 1)
 
 
 @compiled

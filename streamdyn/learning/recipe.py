@@ -40,6 +40,9 @@ class Recipe:
     """REINFORCE: worth of an undecided policy; falls to a tenth."""
     policy_weight: float = 0.1
     """REINFORCE: weight of the policy's gradient beside the classifier's."""
+    knob_spread: float = 0.0
+    """Every other batch is read with a knob drawn from so far on either side of 0, at no cost, so
+    that the reader learns to answer at any rate."""
     seed: int = 0
 
     def __post_init__(self) -> None:

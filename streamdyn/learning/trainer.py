@@ -141,16 +141,17 @@ class Trainer:
         if hasattr(network, "set_progress"):
             network.set_progress(share)
         inputs = self._drop_words(batch.inputs)
-        out: Masked = network.masked(inputs, batch.lengths, self._sampling(share))
+        knob = self._knob()
+        out: Masked = network.masked(inputs, batch.lengths, self._sampling(share, knob))
         task_losses = _task_losses(out.logits, batch.targets)  # (B,)
         rate = out.cost.mean()
-        self._follow_target(float(rate.detach()), share)
         loss = task_losses.mean()
         if recipe.estimator == "oracle":
             loss = loss + network.oracle_loss(inputs, batch.lengths, batch.targets)
         if out.log_prob is not None:
             loss = loss + recipe.policy_weight * self._policy_loss(out, batch.targets, share)
-        else:
+        elif knob == 0:
+            self._follow_target(float(rate.detach()), share)
             loss = loss + self._weight(share) * rate
         if out.extra_loss is not None:
             loss = loss + out.extra_loss
@@ -169,12 +170,18 @@ class Trainer:
         dropped = torch.rand(inputs.shape, generator=self._noise) < self._recipe.word_dropout
         return torch.where(dropped & (inputs > 0), UNKNOWN_ID, inputs)
 
-    def _sampling(self, share: float) -> Sampling:
+    def _knob(self) -> float:
+        spread = self._recipe.knob_spread
+        if not spread or self._progress.step % 2 == 0:
+            return 0.0
+        return spread * (2.0 * float(torch.rand((), generator=self._noise)) - 1.0)
+
+    def _sampling(self, share: float, knob: float) -> Sampling:
         estimator: Any = self._recipe.estimator
         temperature = 1.0 - share * (1.0 - self._recipe.temperature_last)
         if estimator == "oracle":
             estimator = "greedy"
-        return Sampling(estimator, temperature, generator=self._noise)
+        return Sampling(estimator, temperature, knob, self._noise)
 
     def _brought_in(self, share: float) -> float:
         return min(1.0, share / self._recipe.anneal) if self._recipe.anneal else 1.0

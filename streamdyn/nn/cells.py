@@ -79,3 +79,14 @@ class Pools:
         some = self.count > 0
         peak = torch.where(some, self.peak, torch.zeros_like(self.peak))
         return torch.cat([h, self.total / self.count.clamp(min=1), peak], 1)
+
+
+def pooled(states: Tensor, inside: Tensor) -> Tensor:
+    """`(B, 3H)` as `Pools.features` from `(B, K, H)` and which of them count, `(B, K)`."""
+    counts = inside.sum(1, keepdim=True)  # (B, 1)
+    some = counts > 0
+    end = (counts - 1).clamp(min=0)[:, :, None]  # (B, 1, 1)
+    last = states.gather(1, end.expand(-1, -1, states.shape[2]))[:, 0]
+    mean = (states * inside[:, :, None]).sum(1) / counts.clamp(min=1)
+    peak = states.masked_fill(~inside[:, :, None], EMPTY_MAXIMUM).amax(1)
+    return torch.cat([last * some, mean, peak * some], 1)

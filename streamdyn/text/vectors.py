@@ -81,6 +81,37 @@ def log_count_ratio(
     return np.where(counts.any(1, keepdims=True), ratio, 0).astype(np.float32)
 
 
+def label_importance(
+    ids: Sequence[npt.NDArray[np.integer]], labels: npt.NDArray[np.int64], num_words: int
+) -> Floats:
+    """How surely a word tells about the label, whichever label it is.
+
+    The largest log-odds of the word's presence, in multiples of the deviation that chance gives
+    them (about one over the square root of the documents with the word), on a scale that the few
+    best do not fill.
+
+    Args:
+        ids: One array of word ids a document.
+        labels: `(N,)`, from 0.
+        num_words: Ids are below it.
+
+    Returns:
+        `(num_words,)` float32, of mean 0 and standard deviation 1 over the tokens of these texts.
+    """
+    presence = np.ones((int(labels.max()) + 1, num_words))
+    counts = np.zeros(num_words)
+    for row, label in zip(ids, labels, strict=True):
+        presence[label, np.unique(row)] += 1
+        counts += np.bincount(row, minlength=num_words)
+    odds = np.log(presence / (np.bincount(labels) + 2.0)[:, None])
+    odds -= odds.mean(0)
+    documents = presence.sum(0) - len(presence)
+    score = np.log1p(np.abs(odds).max(0) * np.sqrt(documents + 1))
+    mean = np.average(score, weights=counts)
+    deviation = np.sqrt(np.average((score - mean) ** 2, weights=counts))
+    return ((score - mean) / max(deviation, 1e-12)).astype(np.float32)
+
+
 def _means_of_pieces(words: Iterable[str]) -> Floats:
     """`(N, 256)`; zeros for an empty string."""
     table, tokenizer = wordllama_files("pretrained word vectors")
