@@ -37,6 +37,13 @@ class Primed(Protocol):
         """Read the tokens in which this value is large."""
 
 
+class HasTask(Protocol):
+    """A task made ready for training."""
+
+    task: Task
+    train: Examples
+
+
 OnEpoch = Callable[[str, EpochReport], None]
 _VECTOR_SCALE = 0.5
 FOR_CALIBRATION = 500
@@ -55,8 +62,9 @@ class Prepared:
     table: np.ndarray[Any, np.dtype[np.float32]]
     """`(num_words, input_size)`: pretrained vectors, how each word leans to the labels, and how
     surely it tells about them."""
-    importance: np.ndarray[Any, np.dtype[np.float32]]
-    """`(num_words,)` inverse document frequency."""
+    importance: dict[str, np.ndarray[Any, np.dtype[np.float32]]]
+    """Row in `RECIPES` → `(num_words,)`, what the trivial policy `idf` orders tokens by: the inverse
+    document frequency, or how surely a word tells about the label."""
 
 
 def prepare(name: str, folder: Path, *, fold: int = 0) -> Prepared:
@@ -79,7 +87,8 @@ def prepare(name: str, folder: Path, *, fold: int = 0) -> Prepared:
     counts = np.zeros(len(coder))
     for ids in train.inputs:
         counts[np.unique(ids)] += 1
-    importance = np.log(len(train) / (counts + 1)).astype(np.float32)
+    idf = np.log(len(train) / (counts + 1)).astype(np.float32)
+    importance = {"idf": idf, "label_odds": telling}
     return Prepared(task, coder, train, dev, test, table.astype(np.float32), importance)
 
 
@@ -90,7 +99,7 @@ def train_full(
     seed: int = 0,
     checkpoint: Path | None = None,
     on_epoch: OnEpoch = lambda stage, report: None,
-) -> ReaderNetwork:
+) -> ReaderModel:
     """Embedding, cell and head of a task, trained on everything: what all readers start from."""
     chosen = sizes(prepared.task.name)
     spec = NetworkSpec(
@@ -106,14 +115,17 @@ def train_full(
     with torch.no_grad():
         network.embed.weight.copy_(torch.from_numpy(prepared.table))
         network.marks.copy_(torch.from_numpy(prepared.coder.marks()))
-    _run(network, prepared.train, replace(chosen.full, seed=seed), checkpoint, "full", on_epoch)
-    return network
+    numbers = replace(chosen.full, seed=seed)
+    reports = _run(network, prepared.train, numbers, checkpoint, "full", on_epoch)
+    return ReaderModel(
+        network, prepared.coder, prepared.task.labels, facts=facts(prepared, reports, seed)
+    )
 
 
 def train_reader(
     prepared: Prepared,
     row: str,
-    full: ReaderNetwork,
+    full: ReaderModel,
     *,
     seed: int = 0,
     rate: float | None = None,
@@ -132,8 +144,17 @@ def train_reader(
         on_epoch: Told the stage and its report.
     """
     chosen, how = sizes(prepared.task.name), recipe(row)
-    network = _fresh(how.reader or row, full.spec, seed, how.options)
-    network.load_state_dict(full.state_dict(), strict=False)
+    network = _fresh(how.reader or row, full.network.spec, seed, how.options)
+    wanted = network.state_dict()
+    known = {k: v for k, v in full.network.state_dict().items() if k in wanted}
+    # The large layer of hm_rnn has other inputs.
+    network.load_state_dict(
+        {k: v for k, v in known.items() if v.shape == wanted[k].shape}, strict=False
+    )
+    if row in prepared.importance:
+        network.load_state_dict(
+            {"importance": torch.from_numpy(prepared.importance[row])}, strict=False
+        )
     if isinstance(network, Primed):
         # The last value of a word is how surely it tells about the label.
         network.prime(network.spec.input_size - 1)
@@ -151,24 +172,20 @@ def train_reader(
         coder=prepared.coder,
         labels=prepared.task.labels,
         calibration=calibrate(network.executor(), held_out),
-        facts={
-            "task": prepared.task.name,
-            "examples": len(prepared.train),
-            "epochs": len(reports),
-            "training_seconds": round(sum(r.seconds for r in reports)),
-            "seed": seed,
-        },
+        facts=facts(prepared, reports, seed),
     )
 
 
-def trivial(prepared: Prepared, name: str, full: ReaderNetwork) -> ReaderNetwork:
-    """A trivial policy over the network of the full read."""
-    network = _fresh(name, full.spec, 0, {} if name == "full" else {"rate": 1.0})
-    state = dict(full.state_dict())
-    if "importance" in network.state_dict():
-        state["importance"] = torch.from_numpy(prepared.importance)
-    network.load_state_dict(state, strict=False)
-    return network.eval()
+def facts(prepared: HasTask, reports: list[EpochReport], seed: int) -> dict[str, Any]:
+    """What a model card says of a training."""
+    return {
+        "task": prepared.task.name,
+        "examples": len(prepared.train),
+        "epochs": len(reports),
+        "training_seconds": round(sum(r.seconds for r in reports)),
+        "alarms": [str(alarm) for report in reports for alarm in report.alarms],
+        "seed": seed,
+    }
 
 
 def _fresh(name: str, spec: NetworkSpec, seed: int, options: Mapping[str, Any]) -> ReaderNetwork:

@@ -16,14 +16,12 @@ import torch
 from streamdyn.learning.evaluation import calibrate
 from streamdyn.learning.examples import Examples
 from streamdyn.learning.trainer import Trainer
-from streamdyn.pipelines.text_recipes import sizes
-from streamdyn.pipelines.train_text import FOR_CALIBRATION, OnEpoch
+from streamdyn.pipelines.text_recipes import TRANSFORMER, sizes
+from streamdyn.pipelines.train_text import FOR_CALIBRATION, OnEpoch, facts
 from streamdyn.registry import parts
 from streamdyn.text.pretrained import ReaderModel
 from streamdyn.text.tasks import Split, Task, load_task
 from streamdyn.text.wordpiece import WordPieces
-
-ROW = "transkimmer"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +64,7 @@ def train_transformer(
     with torch.random.fork_rng(devices=[]):
         # Dropout draws from torch's own generator, which is not ours to seed for good.
         torch.manual_seed(seed)
-        network = parts("reader")[ROW](
+        network = parts("reader")[TRANSFORMER](
             len(pieces.task.labels),
             train_rates=chosen.piece_rates,
             # Votes counted on the texts that the encoder learns from leave it nothing to learn.
@@ -79,7 +77,7 @@ def train_transformer(
             pieces.train,
             replace(chosen.pieces, seed=seed),
             checkpoint=checkpoint,
-            on_epoch=lambda report: on_epoch(ROW, report),
+            on_epoch=lambda report: on_epoch(TRANSFORMER, report),
         ).run()
     held_out = pieces.dev.inputs[:FOR_CALIBRATION]
     return ReaderModel(
@@ -87,11 +85,5 @@ def train_transformer(
         coder=pieces.coder,
         labels=pieces.task.labels,
         calibration=calibrate(network.executor(), held_out),
-        facts={
-            "task": pieces.task.name,
-            "examples": len(pieces.train),
-            "epochs": len(reports),
-            "training_seconds": round(sum(r.seconds for r in reports)),
-            "seed": seed,
-        },
+        facts=facts(pieces, reports, seed),
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from streamdyn.errors import ConfigError
 from streamdyn.nn import kernels
-from streamdyn.nn.cells import Pools, pooled
+from streamdyn.nn.cells import Pools
 from streamdyn.nn.gates import Sampling, choose
 from streamdyn.nn.kernels import FULL, LOOKS, POSITION, compiled
 from streamdyn.plan import Action
@@ -102,59 +102,35 @@ class LeapLstm(ReaderNetwork):
             self.gate.bias -= sharpness * shift
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
-        """Block by block: its decisions at once, then its steps; skipped ones keep the state.
-
-        Without the state all decisions come first, and the tokens read are gathered and run by the
-        fused cell; the gradient of a gate is then that of a factor of the token's vector.
-        """
+        """Block by block: its decisions at once, then its steps; skipped ones keep the state."""
         vectors = self.vectors(inputs)
-        inside = torch.arange(inputs.shape[1], device=lengths.device) < lengths[:, None]  # (B, T)
-        looks = self.look((vectors * inside[:, :, None]).transpose(1, 2)).transpose(1, 2)
-        if self.feedback is None:
-            updates = self._updates(looks, sampling) * inside
-            features = self._gathered(vectors * updates[:, :, None], updates.detach() > 0.5)
-        else:
-            updates, features = self._by_block(vectors, looks, inside, sampling)
-        return Masked(
-            logits=self.classify(features),
-            actions=torch.where(updates > 0.5, _PROCESS, _SKIP).to(torch.uint8),
-            cost=updates.sum(1) / lengths,
-        )
-
-    def _updates(self, looks: Tensor, sampling: Sampling) -> Tensor:
-        """`(B, n)` 1 where a token is read, else 0, from `(B, n, gate_size)`."""
-        logits = (self.gate(looks.relu()) - sampling.knob).reshape(-1, 1)
-        picked = choose(torch.cat([torch.zeros_like(logits), logits], 1), sampling)
-        return picked.one_hot[:, 1].reshape(looks.shape[:2])
-
-    def _gathered(self, vectors: Tensor, read: Tensor) -> Tensor:
-        """Features of `(B, T, E)` vectors of which the read ones count."""
-        counts = read.sum(1)
-        order = (~read).long().argsort(dim=1, stable=True)[:, : max(1, int(counts.max()))]  # (B, K)
-        some = torch.arange(order.shape[1], device=counts.device) < counts[:, None]
-        chosen = vectors.gather(1, order[:, :, None].expand(-1, -1, vectors.shape[2]))
-        states, _ = self.cell.fused(chosen)
-        return pooled(states, some)
-
-    def _by_block(
-        self, vectors: Tensor, looks: Tensor, inside: Tensor, sampling: Sampling
-    ) -> tuple[Tensor, Tensor]:
-        assert self.feedback is not None
         projected = self.cell.project(vectors)  # (B, T, G*H)
         rows, steps = projected.shape[:2]
+        inside = torch.arange(steps, device=lengths.device) < lengths[:, None]  # (B, T)
+        looks = self.look((vectors * inside[:, :, None]).transpose(1, 2)).transpose(1, 2)
         h = projected.new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
         blocks = []
         for start in range(0, steps, self.block_size):
-            block = slice(start, start + self.block_size)
-            seen = looks[:, block] + self.feedback(h)[:, None]  # (B, n, gate_size)
-            update = self._updates(seen, sampling) * inside[:, block]
+            seen = looks[:, start : start + self.block_size]  # (B, n, gate_size)
+            if self.feedback is not None:
+                seen = seen + self.feedback(h)[:, None]
+            logits = (self.gate(seen.relu()) - sampling.knob).reshape(-1, 1)
+            picked = choose(torch.cat([torch.zeros_like(logits), logits], 1), sampling)
+            update = (
+                picked.one_hot[:, 1].reshape(rows, -1) * inside[:, start : start + len(seen[0])]
+            )
             for t in range(update.shape[1]):
                 read = update[:, t : t + 1]
                 h, c = self.cell.step_where(projected[:, start + t], h, c, read)
                 pools.add(h, read)
             blocks.append(update)
-        return torch.cat(blocks, 1), pools.features(h)
+        updates = torch.cat(blocks, 1)  # (B, T)
+        return Masked(
+            logits=self.classify(pools.features(h)),
+            actions=torch.where(updates > 0.5, _PROCESS, _SKIP).to(torch.uint8),
+            cost=updates.sum(1) / lengths,
+        )
 
     def executor(self) -> LeapLstmExecutor:
         """The compiled reader."""

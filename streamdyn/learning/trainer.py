@@ -141,8 +141,8 @@ class Trainer:
         if hasattr(network, "set_progress"):
             network.set_progress(share)
         inputs = self._drop_words(batch.inputs)
-        knob = self._knob()
-        out: Masked = network.masked(inputs, batch.lengths, self._sampling(share, knob))
+        drawn = self._drawn_knob()
+        out: Masked = network.masked(inputs, batch.lengths, self._sampling(share, drawn))
         task_losses = _task_losses(out.logits, batch.targets)  # (B,)
         rate = out.cost.mean()
         loss = task_losses.mean()
@@ -150,7 +150,7 @@ class Trainer:
             loss = loss + network.oracle_loss(inputs, batch.lengths, batch.targets)
         if out.log_prob is not None:
             loss = loss + recipe.policy_weight * self._policy_loss(out, batch.targets, share)
-        elif knob == 0:
+        elif drawn == 0:
             self._follow_target(float(rate.detach()), share)
             loss = loss + self._weight(share) * rate
         if out.extra_loss is not None:
@@ -170,7 +170,7 @@ class Trainer:
         dropped = torch.rand(inputs.shape, generator=self._noise) < self._recipe.word_dropout
         return torch.where(dropped & (inputs > 0), UNKNOWN_ID, inputs)
 
-    def _knob(self) -> float:
+    def _drawn_knob(self) -> float:
         spread = self._recipe.knob_spread
         if not spread or self._progress.step % 2 == 0:
             return 0.0
@@ -193,13 +193,13 @@ class Trainer:
 
     def _follow_target(self, rate: float, share: float) -> None:
         """Raise the cost's weight while the rate is above the target (dual ascent)."""
-        target = self._recipe.target_rate
+        target, progress = self._recipe.target_rate, self._progress
         if target is None:
             return
         now = 1.0 - self._brought_in(share) * (1.0 - target)
         # May turn negative: a reader that reads too little is drawn back.
-        raised = self._progress.cost_weight + self._recipe.cost_step * (rate - now)
-        self._progress.cost_weight = min(max(raised, -1.0), 20.0)
+        raised = progress.cost_weight + self._recipe.cost_step * (rate - now)
+        progress.cost_weight = min(max(raised, -1.0), 20.0)
 
     def _policy_loss(self, out: Masked, targets: Tensor, share: float) -> Tensor:
         """REINFORCE with a baseline: a right answer is worth 1, a wrong one -1, less the cost."""
@@ -256,8 +256,7 @@ class Trainer:
         self._noise.set_state(state["noise"])
         self._order.bit_generator.state = state["order"]
         reports = [EpochReport(*values) for values in state["reports"]]
-        epoch, step, cost_weight, reward_mean = state["progress"]
-        self._progress = _Progress(epoch, step, cost_weight, reward_mean, reports)
+        self._progress = _Progress(*state["progress"], reports=reports)
 
 
 def _task_losses(logits: Tensor, targets: Tensor) -> Tensor:

@@ -6,10 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Final
 
 from streamdyn.errors import ConfigError
-from streamdyn.text.network import UNLIMITED
 
+UNLIMITED: Final = 1 << 60
+"""Tokens; more than any text has."""
 _KINDS = {"rate": Real, "threshold": Real, "target_tokens": Integral}
 
 

@@ -19,12 +19,12 @@ from streamdyn.errors import ConfigError
 from streamdyn.nn import kernels
 from streamdyn.nn.cells import EMPTY_MAXIMUM, Cell, CellKind
 from streamdyn.nn.gates import Sampling
+from streamdyn.text.budget_knob import UNLIMITED
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]
 Actions = npt.NDArray[np.uint8]
 Pooling = Literal["last", "all"]
-UNLIMITED = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.text import pretrained
 from streamdyn.text.answer import Desk, Taken
 from streamdyn.text.batches import BatchReader, PaddedReader, RaggedExecutor, RaggedReader
-from streamdyn.text.budget_knob import ReadBudget
-from streamdyn.text.network import UNLIMITED, ReaderNetwork
+from streamdyn.text.budget_knob import UNLIMITED, ReadBudget
+from streamdyn.text.network import ReaderNetwork
 from streamdyn.text.policies import with_policy
 from streamdyn.text.pretrained import ReaderModel
 from streamdyn.text.reading import Reading
