@@ -1,19 +1,10 @@
-"""Whether a skim keeps the sentence that answers a question, and what a book costs to skim.
+"""Whether a skim keeps the sentence that answers a question, its rate, and what a book costs.
 
-Documents are made from `docs/` of the shared data: a story is put between the paragraphs of other
-texts, and a question about it comes with the one sentence that answers it.
+The questions are those of `questions.py`; constants were tuned on its `train` part, reported is
+`test`. An answer is kept when all words of its sentence are.
 
-| set | story | answer |
-|---|---|---|
-| babi, one fact | bAbI 1, 5, 6, 9, 10, 12, up to the question | the supporting sentence |
-| babi, several facts | bAbI 2, 3, 11, 13, 14 | the last supporting one that holds the answer |
-| mctest in books | an MCTest story | the only one with all content words of the right option |
-| mctest in stories | the same, among seven other MCTest stories | the same |
-
-Around the others is one run of paragraphs with at least 100 ends of sentences, the place in it
-drawn. MCTest questions count where they are of the kind `one` and the sentence is unique; some of
-these are found by chance and answer nothing. Constants were tuned on the `train` files (and `dev`)
-with other books and speeches; reported is `test`. A sentence is kept when all its words are.
+The rate is measured on beginnings of a book, as the distance to what was asked for in points of a
+hundred. LexRank gets our sentences and words, so that its seconds are those of ranking alone.
 """
 
 from __future__ import annotations
@@ -21,151 +12,34 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from math import log, sqrt
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import numpy.typing as npt
 from measuring import header, paired, spread, verdict
+from questions import Question, make_questions
 
 from streamdyn.plan import Action
 from streamdyn.text.reading import Reading
 from streamdyn.text.salience import COMMON
 from streamdyn.text.sentences import sentence_starts
-from streamdyn.text.skim import skim
+from streamdyn.text.skim import Unit, skim
+from streamdyn.text.word_vectors import Wordllama
 from streamdyn.text.words import split
 
-Span = tuple[int, int]
-ONE_FACT, SEVERAL_FACTS = (1, 5, 6, 9, 10, 12), (2, 3, 11, 13, 14)
-BOOKS = {
-    "train": ("pg11", "pg16", "pg174", "pg345", "pg98"),
-    "test": ("pg1342", "pg1661", "pg236", "pg2701", "pg5200"),
-}
-SENTENCE_END = re.compile(r"(?<=[.!?])[\"'\u201d\u2019)]*\s+")
-NUM_STORIES = 8
+SKIMS: dict[str, Unit] = {"skim": "sentence", "skim, unit=token": "token"}
+QUERY = "Who killed the tiger Shere Khan?"
 BOOK, BOOK_TOKENS = "pg236", 50_000
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A text, what is asked of it, and where the answer stands."""
-
-    kind: str
-    text: str
-    query: str
-    answer: Span
-    """Characters of the sentence that answers."""
-
-
-def surroundings(docs: Path, part: str) -> list[list[str]]:
-    """The paragraphs of each book and speech of a part."""
-    books = [docs / "books" / f"{name}.txt" for name in BOOKS[part]]
-    speeches = sorted((docs / "speeches").glob("*/*.txt"))[part == "test" :: 2]
-    texts = [re.split(r"\n\s*\n", path.read_text("utf-8", errors="replace")) for path in books]
-    texts += [path.read_text("latin-1").split("\n") for path in speeches]
-    return [[p.strip() for p in paragraphs if p.strip()] for paragraphs in texts]
-
-
-def planted(
-    generator: random.Random, texts: list[list[str]], story: Sequence[str], answer: int
-) -> tuple[str, Span]:
-    """The story as a paragraph among others, and where its sentence `answer` stands."""
-    while True:
-        paragraphs = generator.choice(texts)
-        start = stop = generator.randrange(len(paragraphs))
-        ends = 0
-        while stop < len(paragraphs) and ends < 100:
-            ends += len(re.findall(r"[.!?](?=\W*(?:\s|$))", paragraphs[stop]))
-            stop += 1
-        if ends >= 100:
-            break
-    chosen = paragraphs[start:stop]
-    place = generator.randrange(len(chosen) + 1)
-    text = "\n\n".join([*chosen[:place], " ".join(story), *chosen[place:]])
-    first = sum(len(paragraph) + 2 for paragraph in chosen[:place])
-    first += sum(len(sentence) + 1 for sentence in story[:answer])
-    return text, (first, first + len(story[answer]))
-
-
-def babi(docs: Path, part: str, task: int) -> Iterator[tuple[list[str], str, int]]:
-    """Sentences so far, a question, and which sentence answers it."""
-    (path,) = (docs / "babi").glob(f"qa{task}_*_{part}.txt")
-    story: dict[int, str] = {}
-    for line in path.read_text("utf-8").splitlines():
-        number, rest = line.split(" ", 1)
-        if number == "1":
-            story = {}
-        if "\t" not in rest:
-            story[int(number)] = rest.strip()
-            continue
-        query, answer, supporting = rest.split("\t")
-        facts = [int(fact) for fact in supporting.split()]
-        naming = [fact for fact in facts if answer.lower() in story[fact].lower()]
-        yield list(story.values()), query.strip(), list(story).index(max(naming or facts))
-
-
-def mctest(docs: Path, part: str) -> Iterator[tuple[list[str], list[tuple[str, int]]]]:
-    """Sentences of a story, and its questions with the sentence that answers each."""
-    parts = ("train", "dev") if part == "train" else ("test",)
-    for name in (f"{size}.{p}" for size in ("mc160", "mc500") for p in parts):
-        path = docs / "mctest" / name
-        lines = path.with_name(f"{name}.tsv").read_text("utf-8", errors="replace").splitlines()
-        keys = path.with_name(f"{name}.ans").read_text("utf-8").splitlines()
-        for line, key in zip(lines, keys, strict=True):
-            fields = line.split("\t")
-            story = " ".join(fields[2].replace("\\newline", " ").replace("\\tab", " ").split())
-            cuts = [0, *(match.end() for match in SENTENCE_END.finditer(story)), len(story)]
-            sentences = [story[a:b].strip() for a, b in pairwise(cuts) if b > a]
-            questions = []
-            for at, right in enumerate(key.split()):
-                kind, query = fields[3 + 5 * at].split(": ", 1)
-                wanted = content(fields[4 + 5 * at + "ABCD".index(right)])
-                having = [i for i, s in enumerate(sentences) if wanted <= content(s)]
-                if kind == "one" and wanted and len(having) == 1:
-                    questions.append((query, having[0]))
-            yield sentences, questions
-
-
-def content(text: str) -> set[str]:
-    """Its words, without the common ones."""
-    return set(re.findall(r"[a-z0-9']+", text.lower())) - COMMON - {"no", "not"}
-
-
-def make_questions(docs: Path, part: str, number: int) -> list[Question]:
-    """At most `number` questions of each of the four sets, the same in every run."""
-    generator = random.Random(f"skim {part}")
-    texts = surroundings(docs, part)
-    made = []
-    for kind, tasks in (("babi, one fact", ONE_FACT), ("babi, several facts", SEVERAL_FACTS)):
-        pool = [item for task in tasks for item in babi(docs, part, task)]
-        for story, query, answer in generator.sample(pool, min(number, len(pool))):
-            made.append(Question(kind, *_asked(query, planted(generator, texts, story, answer))))
-    stories = list(mctest(docs, part))
-    asked = [(s, q, a) for s, (_, questions) in enumerate(stories) for q, a in questions]
-    for own, query, answer in generator.sample(asked, min(number, len(asked))):
-        found = planted(generator, texts, stories[own][0], answer)
-        made.append(Question("mctest in books", *_asked(query, found)))
-    for own, query, answer in generator.sample(asked, min(number, len(asked))):
-        others = [s for s in range(len(stories)) if s != own]
-        among = [own, *generator.sample(others, NUM_STORIES - 1)]
-        generator.shuffle(among)
-        bodies = [" ".join(stories[s][0]) for s in among]
-        first = sum(len(body) + 2 for body in bodies[: among.index(own)])
-        first += sum(len(sentence) + 1 for sentence in stories[own][0][:answer])
-        span = first, first + len(stories[own][0][answer])
-        made.append(Question("mctest in stories", *_asked(query, ("\n\n".join(bodies), span))))
-    return made
-
-
-def _asked(query: str, found: tuple[str, Span]) -> tuple[str, str, Span]:
-    return found[0], query, found[1]
+LENGTHS = (*range(20, 31), 40, 50, 75, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+RATES = (0.03, 0.125, 1 / 3, *(number / 20 for number in range(1, 21)))
 
 
 class Cut:
@@ -200,13 +74,13 @@ def bm25_order(cut: Cut, query: str) -> list[int]:
     """Sentences by BM25 (k1 1.2, b 0.75) over lower-case words, nothing else."""
     sentences = [cut.sentence(number) for number in range(len(cut.begins))]
     holding = Counter(word for sentence in sentences for word in set(sentence))
-    mean = sum(map(len, sentences)) / len(sentences)
+    usual = mean(map(len, sentences))
     scores = []
     for sentence in sentences:
         counts, score = Counter(sentence), 0.0
         for word in set(split(query)[0]) & counts.keys():
             rare = log(1 + (len(sentences) - holding[word] + 0.5) / (holding[word] + 0.5))
-            longer = 1.2 * (0.25 + 0.75 * len(sentence) / mean)
+            longer = 1.2 * (0.25 + 0.75 * len(sentence) / usual)
             score += rare * counts[word] * 2.2 / (counts[word] + longer)
         scores.append(score)
     return sorted(range(len(sentences)), key=lambda number: -scores[number])
@@ -283,22 +157,93 @@ def keep_rates(questions: Sequence[Question], rate: float) -> dict[str, dict[str
     return found
 
 
-def book_seconds(docs: Path, repeats: int) -> dict[str, list[float]]:
-    """Seconds to skim 50,000 tokens, and LexRank's on the same, once."""
+def book(docs: Path, num_tokens: int) -> str:
+    """Its beginning."""
     whole = (docs / "books" / f"{BOOK}.txt").read_text("utf-8", errors="replace")
-    text = whole[: split(whole)[1][BOOK_TOKENS - 1][1]]
-    query = "Who killed the tiger Shere Khan?"
-    plain, asked = paired(lambda: skim(text), lambda: skim(text, query=query), repeats)
-    words, _ = paired(lambda: skim(text, unit="token"), lambda: None, repeats)
+    return whole[: split(whole)[1][num_tokens - 1][1]]
+
+
+def book_seconds(text: str, repeats: int) -> dict[str, list[float]]:
+    """Seconds to skim a text, and LexRank's on the same, once."""
     started = time.perf_counter()
-    lexrank_order(Cut(text))
-    lexrank = [time.perf_counter() - started]
-    return {
-        "skim": plain,
-        "skim, query": asked,
-        "skim, unit=token": words,
-        "LexRank (sumy)": lexrank,
-    }
+    Wordllama()
+    times = {"load of wordllama": [time.perf_counter() - started]}
+    for name, unit in SKIMS.items():
+        times[name], times[f"{name}, query"] = paired(
+            partial(skim, text, unit=unit), partial(skim, text, unit=unit, query=QUERY), repeats
+        )
+    cut = Cut(text)
+    started = time.perf_counter()
+    lexrank_order(cut)
+    times["LexRank (sumy), once"] = [time.perf_counter() - started]
+    return times
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """How far one skim was from the rate asked for."""
+
+    points: float
+    """Of a hundred."""
+    least: float
+    """The same for the nearest whole number of tokens."""
+    length: int
+    """Tokens."""
+    rate: float
+
+
+def rate_misses(docs: Path) -> dict[str, list[Miss]]:
+    """Method → one for each length and rate."""
+    misses: dict[str, list[Miss]] = defaultdict(list)
+    for length in LENGTHS:
+        text = book(docs, length)
+        for rate in RATES:
+            least = abs(round(rate * length) / length - rate)
+            for name, unit in SKIMS.items():
+                for query in (None, QUERY):
+                    reading = skim(text, rate=rate, unit=unit, query=query)
+                    points = 100 * abs(reading.read_rate - rate)
+                    misses[name + ", query" * bool(query)].append(
+                        Miss(points, 100 * least, reading.tokens_total, rate)
+                    )
+    return misses
+
+
+def print_kept(
+    found: dict[str, dict[str, list[bool]]], questions: Sequence[Question], rate: float
+) -> None:
+    """The table of methods and sets, and how much of a story the budget would hold."""
+    kinds = sorted(found["uniform"], key="all".__eq__)
+    print(" | ".join([f"{'':24}", *(f"{k} n={len(found['uniform'][k])}" for k in kinds)]))
+    for method, sets in found.items():
+        cells = []
+        for kind in kinds:
+            share, error, n = kept_share(sets[kind])
+            shown = f"{100 * share:.1f} ({100 * error:.1f})"
+            cells.append(f"{shown:>{len(f'{kind} n={n}')}}")
+        print(" | ".join([f"{method:24}", *cells]))
+    for kind in kinds[:-1]:
+        own = [question for question in questions if question.kind == kind]
+        size = mean(len(split(question.text)[0]) for question in own)
+        story = mean(len(split(question.story)[0]) for question in own)
+        print(f"{kind}: {size:.0f} tokens, {rate * size:.0f} to keep; {story:.0f} in the story")
+
+
+def kept_share(kept: Sequence[bool]) -> tuple[float, float, int]:
+    """The share, its standard error, and n."""
+    share, n = mean(kept), len(kept)
+    return share, sqrt(share * (1 - share) / n), n
+
+
+def print_misses(misses: dict[str, list[Miss]]) -> None:
+    """The worst of each method."""
+    for method, own in misses.items():
+        worst = max(own, key=lambda miss: miss.points)
+        over = max(miss.points - miss.least for miss in own)
+        print(
+            f"{method:24}   {worst.points:.2f} at most, {worst.rate:.3g} of {worst.length} tokens; "
+            f"{over:.2f} more than the nearest whole number of tokens"
+        )
 
 
 def main() -> None:
@@ -313,46 +258,36 @@ def main() -> None:
     args = parser.parse_args()
     questions = make_questions(args.docs, args.part, args.number)
     found = keep_rates(questions, args.rate)
-    times = book_seconds(args.docs, args.repeats)
+    times = book_seconds(book(args.docs, BOOK_TOKENS), args.repeats)
+    misses = rate_misses(args.docs)
     if args.json:
-        rates = {
-            method: {kind: {"kept": p, "se": e, "n": n} for kind, (p, e, n) in shares(sets).items()}
+        shares = {
+            method: {
+                kind: dict(zip(("kept", "se", "n"), kept_share(kept), strict=True))
+                for kind, kept in sets.items()
+            }
             for method, sets in found.items()
         }
-        facts = {"part": args.part, "rate": args.rate, "keep_rates": rates, "book_seconds": times}
-        print(json.dumps(facts, indent=2))
+        facts = {"part": args.part, "rate": args.rate, "keep_rates": shares}
+        facts |= {"book_seconds": times, "rate_misses": misses}
+        print(json.dumps(facts, indent=2, default=asdict))
         return
     header()
     print(f"\nanswer sentence kept at rate {args.rate:g}, % (standard error); {args.part} files")
-    kinds = list(next(iter(found.values())))
-    kinds.sort(key="all".__eq__)
-    print(" | ".join([f"{'':24}", *(f"{k} n={len(found['uniform'][k])}" for k in kinds)]))
-    for method, sets in found.items():
-        cells = [
-            f"{f'{100 * p:.1f} ({100 * e:.1f})':>{len(k) + len(str(n)) + 3}}"
-            for k, (p, e, n) in ((k, shares(sets)[k]) for k in kinds)
-        ]
-        print(" | ".join([f"{method:24}", *cells]))
-    print(f"\nseconds on {BOOK_TOKENS:,} tokens of {BOOK}.txt, after load")
+    print_kept(found, questions, args.rate)
+    print(f"\nseconds on {BOOK_TOKENS:,} tokens of {BOOK}.txt, vectors loaded")
     for method, seconds in times.items():
         print(f"{method:24}   {spread(seconds)}")
+    print(f"\npoints off the rate, over {len(LENGTHS)} lengths from 20 on and {len(RATES)} rates")
+    print_misses(misses)
     print()
-    verdict("answers kept, all sets", shares(found["skim, query"])["all"][0], 0.85, at_most=False)
-    verdict(
-        "seconds, slowest of a book",
-        max(max(times[m]) for m in times if "skim" in m),
-        1.0,
-        at_most=True,
-    )
-
-
-def shares(sets: dict[str, list[bool]]) -> dict[str, tuple[float, float, int]]:
-    """Set → share, its standard error, and n."""
-    out = {}
-    for kind, kept in sets.items():
-        share, n = sum(kept) / len(kept), len(kept)
-        out[kind] = share, sqrt(share * (1 - share) / n), n
-    return out
+    asked = found["skim, query"]
+    verdict("answers kept, all sets", mean(asked["all"]), 0.85, at_most=False)
+    verdict("answers kept, worst set", min(map(mean, asked.values())), 0.85, at_most=False)
+    slowest = max(max(seconds) for method, seconds in times.items() if method.startswith("skim"))
+    verdict("seconds, slowest skim of a book", slowest, 1.0, at_most=True)
+    off = max(round(miss.points, 9) for own in misses.values() for miss in own)
+    verdict("points off the rate, worst", off, 2.0, at_most=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from streamdyn.pipelines.train_text import (
 from streamdyn.pipelines.train_transformer import Pieces, prepare_pieces, train_transformer
 from streamdyn.text import pretrained
 from streamdyn.text.pretrained import ReaderModel
+from streamdyn.text.tasks import load_task
 
 FULL = "full"
 
@@ -58,6 +59,11 @@ class TextRuns:
         return self.out / (f"{self.task}-{self.fold}" if self.fold else self.task)
 
     @property
+    def num_folds(self) -> int:
+        """Of the task."""
+        return load_task(self.task, self.data).num_folds
+
+    @property
     def prepared(self) -> Prepared:
         """The task in words, read when it is first needed."""
         if self._prepared is None:
@@ -76,9 +82,10 @@ class TextRuns:
         name = f"{FULL}_{cell}"
 
         def train(part: Path) -> ReaderModel:
-            return train_full(
+            made: ReaderModel = train_full(
                 self.prepared, cell=cell, seed=self.seed, checkpoint=part, on_epoch=self.on_epoch
             )
+            return made
 
         return self._kept(name, train)
 
@@ -93,16 +100,25 @@ class TextRuns:
         how = recipe(row)
 
         def train(part: Path) -> ReaderModel:
+            made: ReaderModel
             if row == TRANSFORMER:
-                return train_transformer(
+                made = train_transformer(
                     self.pieces, seed=self.seed, checkpoint=part, on_epoch=self.on_epoch
                 )
-            return train_reader(
-                self.prepared, row, self.full(how.cell), seed=self.seed,
-                rate=rate, checkpoint=part, on_epoch=self.on_epoch,
-            )  # fmt: skip
+            else:
+                made = train_reader(
+                    self.prepared, row, self.full(how.cell), seed=self.seed,
+                    rate=rate, checkpoint=part, on_epoch=self.on_epoch,
+                )  # fmt: skip
+            return made
 
-        return self._kept(row if rate is None else f"{row}@{rate:g}", train)
+        return self._kept(self.folder_of(row, rate).name, train)
+
+    def folder_of(self, row: str, rate: float | None = None) -> Path:
+        """Where a trained reader is kept."""
+        if row == FULL:
+            return self.folder / f"{FULL}_lstm"
+        return self.folder / (row if rate is None else f"{row}@{rate:g}")
 
     def _kept(self, name: str, train: Callable[[Path], ReaderModel]) -> ReaderModel:
         folder, part = self.folder / name, self.folder / f"{name}.part"

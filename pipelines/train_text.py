@@ -37,13 +37,6 @@ class Primed(Protocol):
         """Read the tokens in which this value is large."""
 
 
-class HasTask(Protocol):
-    """A task made ready for training."""
-
-    task: Task
-    train: Examples
-
-
 OnEpoch = Callable[[str, EpochReport], None]
 _VECTOR_SCALE = 0.5
 FOR_CALIBRATION = 500
@@ -63,8 +56,8 @@ class Prepared:
     """`(num_words, input_size)`: pretrained vectors, how each word leans to the labels, and how
     surely it tells about them."""
     importance: dict[str, np.ndarray[Any, np.dtype[np.float32]]]
-    """Row in `RECIPES` → `(num_words,)`, what the trivial policy `idf` orders tokens by: the inverse
-    document frequency, or how surely a word tells about the label."""
+    """Row in `RECIPES` → `(num_words,)`, what `idf` orders tokens by: the inverse document
+    frequency, or how surely a word tells about the label."""
 
 
 def prepare(name: str, folder: Path, *, fold: int = 0) -> Prepared:
@@ -118,7 +111,7 @@ def train_full(
     numbers = replace(chosen.full, seed=seed)
     reports = _run(network, prepared.train, numbers, checkpoint, "full", on_epoch)
     return ReaderModel(
-        network, prepared.coder, prepared.task.labels, facts=facts(prepared, reports, seed)
+        network, prepared.coder, prepared.task.labels, facts=facts(prepared.task, reports, seed)
     )
 
 
@@ -172,15 +165,15 @@ def train_reader(
         coder=prepared.coder,
         labels=prepared.task.labels,
         calibration=calibrate(network.executor(), held_out),
-        facts=facts(prepared, reports, seed),
+        facts=facts(prepared.task, reports, seed),
     )
 
 
-def facts(prepared: HasTask, reports: list[EpochReport], seed: int) -> dict[str, Any]:
+def facts(task: Task, reports: list[EpochReport], seed: int) -> dict[str, Any]:
     """What a model card says of a training."""
     return {
-        "task": prepared.task.name,
-        "examples": len(prepared.train),
+        "task": task.name,
+        "examples": len(task.train),
         "epochs": len(reports),
         "training_seconds": round(sum(r.seconds for r in reports)),
         "alarms": [str(alarm) for report in reports for alarm in report.alarms],

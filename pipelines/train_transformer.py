@@ -85,5 +85,5 @@ def train_transformer(
         coder=pieces.coder,
         labels=pieces.task.labels,
         calibration=calibrate(network.executor(), held_out),
-        facts=facts(pieces, reports, seed),
+        facts=facts(pieces.task, reports, seed),
     )

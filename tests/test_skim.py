@@ -307,7 +307,7 @@ def test_one_token_is_kept():
         ({"rate": float("nan")}, "got nan"),
         ({"rate": True}, "got True"),
         ({"rate": "0.5"}, "got '0.5'"),
-        ({"target_tokens": 0}, "whole number from 1 on, got 0"),
+        ({"target_tokens": 0}, "at least 1, got 0"),
         ({"target_tokens": 1.5}, "got 1.5"),
         ({"rate": 0.2, "target_tokens": 5}, "rate and target_tokens are given"),
         ({"query": ""}, "holds no word"),

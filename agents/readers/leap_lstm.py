@@ -22,8 +22,8 @@ from streamdyn.nn.gates import Sampling, choose
 from streamdyn.nn.kernels import FULL, LOOKS, POSITION, compiled
 from streamdyn.plan import Action
 from streamdyn.registry import reader
+from streamdyn.text.budget_knob import UNLIMITED
 from streamdyn.text.network import (
-    UNLIMITED,
     Actions,
     Executor,
     Floats,
@@ -93,13 +93,14 @@ class LeapLstm(ReaderNetwork):
             sharpness: Of the gate, in logits by unit of that value.
         """
         shift = 4.0  # Keeps the unit above zero, where it is linear.
+        assert self.look.bias is not None
         with torch.no_grad():
             self.look.weight[0] = 0
             self.look.weight[0, column, self.window] = 1
             self.look.bias[0] = shift
-            self.gate.weight *= 0.1
+            self.gate.weight.mul_(0.1)
             self.gate.weight[0, 0] = sharpness
-            self.gate.bias -= sharpness * shift
+            self.gate.bias.sub_(sharpness * shift)
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Block by block: its decisions at once, then its steps; skipped ones keep the state."""

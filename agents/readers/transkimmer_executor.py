@@ -23,7 +23,8 @@ from streamdyn.nn import kernels
 from streamdyn.nn.minilm import CLS_ID, EPSILON, HIDDEN_SIZE, INNER_SIZE, NUM_LAYERS, SEP_ID
 from streamdyn.nn.minilm_onnx import Floats, Forward
 from streamdyn.plan import Action
-from streamdyn.text.network import UNLIMITED, Actions, Ids, ReadState
+from streamdyn.text.budget_knob import UNLIMITED
+from streamdyn.text.network import Actions, Ids, ReadState
 
 _DROPPED = np.float32(-1e9)
 _DONE, _KNOB, _CONFIDENCE, _PATIENCE, _FLOPS, _LOGITS = range(6)

@@ -10,6 +10,7 @@ from streamdyn.cli import replay as _replay  # noqa: F401
 from streamdyn.cli import report as _report  # noqa: F401
 from streamdyn.cli import search as _search  # noqa: F401
 from streamdyn.cli import skim as _skim  # noqa: F401
+from streamdyn.cli import text as _text  # noqa: F401
 from streamdyn.cli.app import app, main
 
 __all__ = ["app", "main"]

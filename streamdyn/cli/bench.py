@@ -1,4 +1,4 @@
-"""`streamdyn bench`: the full pass, strides and policies side by side on one's own files."""
+"""`streamdyn bench video`: the full pass, strides and policies side by side on one's own files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from rich.status import Status
 
 from streamdyn.cli import options
 from streamdyn.cli.app import app
+from streamdyn.cli.groups import BenchGroup
 from streamdyn.cli.output import percent, print_json, remark, show, table
 
+bench_app = typer.Typer(cls=BenchGroup, no_args_is_help=True)
+app.add_typer(
+    bench_app,
+    name="bench",
+    help="Compare policies on your videos (`bench PATH...`), or readers on text (`bench text`).",
+)
 
-@app.command()
+
+@bench_app.command("video")
 def bench(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH...", help="Videos, or folders of them.")

@@ -256,7 +256,8 @@ class Trainer:
         self._noise.set_state(state["noise"])
         self._order.bit_generator.state = state["order"]
         reports = [EpochReport(*values) for values in state["reports"]]
-        self._progress = _Progress(*state["progress"], reports=reports)
+        epoch, step, cost_weight, reward_mean = state["progress"]
+        self._progress = _Progress(epoch, step, cost_weight, reward_mean, reports)
 
 
 def _task_losses(logits: Tensor, targets: Tensor) -> Tensor:

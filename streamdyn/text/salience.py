@@ -78,6 +78,8 @@ class Document:
     """`(V,)`, in lower case."""
     stems: Ints
     """`(V,)`, numbers; words of one stem have the same."""
+    is_word: Bools
+    """`(V,)`; not a mark."""
     is_content: Bools
     """`(V,)`; neither a mark nor a common word."""
     vectors: Floats
@@ -106,7 +108,8 @@ def analyse(text: str, vectors: WordVectors) -> Document:
     words = tuple(number)
     stem_number: dict[str, int] = {}
     stems = np.array([stem_number.setdefault(stem(w), len(stem_number)) for w in words], np.int64)
-    is_content = np.array([_is_content(word) for word in words], bool)
+    is_word = np.array([_is_word(word) for word in words], bool)
+    is_content = is_word & ~np.array([_is_common(word) for word in words], bool)
     content = np.flatnonzero(is_content)
     if len(content) > _MAX_WORDS:
         content = content[np.argsort(-np.bincount(ids)[content], kind="stable")[:_MAX_WORDS]]
@@ -118,7 +121,18 @@ def analyse(text: str, vectors: WordVectors) -> Document:
     lengths = np.diff(begins, append=len(ids))
     sentence_of = np.repeat(np.arange(len(begins)), lengths)
     return Document(
-        text, starts, stops, ids, begins, sentence_of, words, stems, is_content, table, weights
+        text,
+        starts,
+        stops,
+        ids,
+        begins,
+        sentence_of,
+        words,
+        stems,
+        is_word,
+        is_content,
+        table,
+        weights,
     )
 
 
@@ -137,16 +151,19 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("e") else word
 
 
-def _is_content(word: str) -> bool:
-    bare = word.replace("\u2019", "'").partition("'")[0]
-    return word not in COMMON and bare not in COMMON and any(map(str.isalnum, word))
+def _is_word(word: str) -> bool:
+    return any(map(str.isalnum, word))
+
+
+def _is_common(word: str) -> bool:
+    return word.replace("\u2019", "'").partition("'")[0] in COMMON
 
 
 def idf(document: Document) -> Scores:
     """`(V,)` inverse frequency of each word's stem among the sentences."""
-    num_stems = int(document.stems.max(initial=-1)) + 1
+    num_stems = int(document.stems.max()) + 1
     pairs = np.unique(document.sentence_of * num_stems + document.stems[document.ids])
-    holding = np.bincount(pairs % max(num_stems, 1), minlength=num_stems)
+    holding = np.bincount(pairs % num_stems, minlength=num_stems)
     sentences = len(document.begins)
     by_stem = np.log1p((sentences - holding + 0.5) / (holding + 0.5))
     out: Scores = by_stem[document.stems]
@@ -212,17 +229,16 @@ def coverage_order(document: Document, prior: Scores, costs: Ints, budget: int) 
         ranked = ranked[~taken[ranked]]
         share = budget * turn / (_ROUNDS * (_ROUNDS + 1) / 2)
         number = max(1, int(np.searchsorted(np.cumsum(costs[ranked]), share, "right")))
-        chosen = ranked if turn == _ROUNDS else ranked[:number]
+        chosen = ranked[:number]
         order.append(chosen)
         spent += int(costs[chosen].sum())
-        taken[chosen] = True
-        if spent >= budget or taken.all():
-            order.append(ranked[number:] if turn < _ROUNDS else ranked[:0])
+        if spent >= budget:
             break
+        taken[chosen] = True
         in_chosen = np.zeros(len(costs), bool)
         in_chosen[chosen] = True
         covered += np.bincount(stems[in_chosen[document.sentence_of]], minlength=len(covered))
-    return np.concatenate(order)
+    return np.concatenate([*order, ranked[number:]])
 
 
 def _copies(document: Document) -> Bools:
@@ -265,7 +281,8 @@ def relevance(
         query: Its words in lower case, at least one.
         vectors: Where its words are looked up.
     """
-    terms = list(dict.fromkeys(w for w in query if _is_content(w))) or list(dict.fromkeys(query))
+    different = list(dict.fromkeys(query))
+    terms = [word for word in different if not _is_common(word)] or different
     stem_numbers = dict(zip(map(stem, document.words), document.stems.tolist(), strict=True))
     by_stem = dict(zip(document.stems.tolist(), rare.tolist(), strict=True))
     unseen = float(np.log1p(2 * len(document.begins) + 1))
@@ -277,7 +294,7 @@ def relevance(
 
     words, terms_found = np.zeros(len(document.words)), np.zeros(len(document.begins))
     directions, queries = _unit(document.vectors), _unit(found)
-    length = document.sums(np.array([any(map(str.isalnum, w)) for w in document.words], float))
+    length = document.sums(document.is_word.astype(float))
     longer = 1 - _LENGTH_SHARE + _LENGTH_SHARE * length / max(length.mean(), 1)
     looked_for = np.argsort(-weights, kind="stable")[:_MAX_TERMS]
     for term in looked_for.tolist():

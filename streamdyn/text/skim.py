@@ -11,18 +11,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable
-from numbers import Integral, Real
 from typing import Final, Literal, get_args
 
 import numpy as np
 
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.plan import Action
+from streamdyn.text.budget_knob import ReadBudget
 from streamdyn.text.reading import Reading
 from streamdyn.text.salience import (
     Bools,
     Document,
-    Scores,
     analyse,
     coverage_order,
     idf,
@@ -79,7 +78,11 @@ def skim(
         ConfigError: Two budgets, a wrong one, a query without a word, an invalid expression.
         MissingExtra: `wordllama` is not installed.
     """
-    _check(text, rate, target_tokens, unit)
+    if not isinstance(text, str):
+        raise ConfigError(f"a text must be a str, got {type(text).__name__}")
+    if unit not in get_args(Unit):
+        raise UnknownName("unit", str(unit), get_args(Unit))
+    asked = ReadBudget(rate=rate, target_tokens=target_tokens)
     terms = _terms(query)
     patterns = _compiled(keep)
     began = time.perf_counter()
@@ -92,8 +95,8 @@ def skim(
     flops = 0.0
     if size:
         _keep_touched(document, patterns, kept)
-        wanted = round((DEFAULT_RATE if rate is None else rate) * size)
-        budget = max(1, wanted if target_tokens is None else min(target_tokens, size))
+        wanted = asked.target_tokens or round((asked.rate or DEFAULT_RATE) * size)
+        budget = min(max(1, wanted), size)
         flops = _fill(document, known, kept, budget - int(kept.sum()), terms, unit)
     done = time.perf_counter()
     places = document.ids, document.starts, document.stops
@@ -123,7 +126,8 @@ def _fill(
     flops: float = 2.0 * sentences.shape[1] * (len(document.ids) + 2 * len(sentences))
     rare = idf(document)
     worth = document.weights * (0.5 + 0.5 * rare / max(rare.max(), 1e-9))
-    worth = np.where(document.is_content, worth, _worth_of_the_rest(document))
+    rest = np.where(document.is_word, _WORTH_OF_COMMON, _WORTH_OF_MARK)
+    worth = np.where(document.is_content, worth, rest)
     if terms:
         found = relevance(document, sentences, rare, terms, known)
         flops += found.flops
@@ -142,11 +146,6 @@ def _fill(
         order = coverage_order(document, prior, costs, budget)
     take_sentences(document, kept, budget, order, values)
     return flops
-
-
-def _worth_of_the_rest(document: Document) -> Scores:
-    marks = np.array([not any(map(str.isalnum, word)) for word in document.words], bool)
-    return np.where(marks, _WORTH_OF_MARK, _WORTH_OF_COMMON)
 
 
 def _keep_touched(document: Document, patterns: list[re.Pattern[str]], kept: Bools) -> None:
@@ -186,25 +185,3 @@ def _terms(query: str | None) -> list[str]:
     if not terms:
         raise ConfigError(f"query={query!r} holds no word; leave it out to skim without a question")
     return terms
-
-
-def _check(text: str, rate: float | None, target_tokens: int | None, unit: str) -> None:
-    if not isinstance(text, str):
-        raise ConfigError(f"a text must be a str, got {type(text).__name__}")
-    if rate is not None and target_tokens is not None:
-        raise ConfigError("rate and target_tokens are given; give one of them")
-    if rate is not None and not (_is_number(rate, Real) and 0 < rate <= 1):
-        raise ConfigError(
-            f"rate is the share of the tokens to keep, in (0, 1], got {rate!r}; "
-            "for a number of tokens use target_tokens"
-        )
-    if target_tokens is not None and not (
-        _is_number(target_tokens, Integral) and target_tokens > 0
-    ):
-        raise ConfigError(f"target_tokens must be a whole number from 1 on, got {target_tokens!r}")
-    if unit not in get_args(Unit):
-        raise UnknownName("unit", str(unit), get_args(Unit))
-
-
-def _is_number(value: object, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)

@@ -109,7 +109,8 @@ def label_importance(
     score = np.log1p(np.abs(odds).max(0) * np.sqrt(documents + 1))
     mean = np.average(score, weights=counts)
     deviation = np.sqrt(np.average((score - mean) ** 2, weights=counts))
-    return ((score - mean) / max(deviation, 1e-12)).astype(np.float32)
+    scaled: Floats = ((score - mean) / max(float(deviation), 1e-12)).astype(np.float32)
+    return scaled
 
 
 def _means_of_pieces(words: Iterable[str]) -> Floats:

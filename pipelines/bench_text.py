@@ -1,0 +1,234 @@
+"""Every reader and every trivial policy on every text task: one row each, and none measured twice.
+
+A row is a line of `rows.jsonl` in the folder of the runs; a bench that was interrupted goes on with
+the row it was at. Rows are executed, text by text on one thread: what is skipped is not computed.
+Speed is wall clock against the full read of the same texts, in turns: `nn.LSTM` (or `nn.GRU`) of
+the same sizes for a recurrent reader, the same MiniLM with all its layers for the transformer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from streamdyn.errors import StoreError
+from streamdyn.nn.cells import pooled
+from streamdyn.pipelines.text_recipes import RECIPES, TRANSFORMER
+from streamdyn.pipelines.text_runs import FULL, TextRuns
+from streamdyn.plan import Action
+from streamdyn.text.network import ReaderNetwork
+from streamdyn.text.reader import SkimReader
+from streamdyn.text.tasks import Split
+
+ROWS = (FULL, *RECIPES)
+RATES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
+"""Asked for in a curve."""
+MAIN_RATES = (0.5, 0.2)
+"""Measured over the whole test part, and timed."""
+CURVE_TEXTS = 2000
+"""Test texts of the other points of a curve, at most."""
+TIMED_TEXTS = 100
+ROUNDS = 5
+READ_ALL = -1e9
+"""A threshold at which every reader reads everything."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RowFile:
+    """`rows.jsonl`; a last line that was cut short does not count."""
+
+    path: Path
+
+    def read(self) -> list[Row]:
+        """All whole rows.
+
+        Raises:
+            StoreError: A line before the last is no row.
+        """
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text("utf-8").split("\n")
+        rows = []
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as exc:
+                raise StoreError(
+                    f"{self.path}, line {number}, is no row of a bench: {exc}; remove the line to "
+                    "measure its row again"
+                ) from exc
+        return rows
+
+    def add(self, row: Row) -> None:
+        """Append a row, after removing what was cut short."""
+        kept = "".join(json.dumps(known) + "\n" for known in [*self.read(), row])
+        part = self.path.with_suffix(".part")
+        part.write_text(kept, "utf-8")
+        part.replace(self.path)
+
+
+def bench_text(
+    runs: Iterable[TextRuns],
+    out: Path,
+    rows: Sequence[str] = ROWS,
+    *,
+    on_row: Callable[[str], None] = lambda text: None,
+) -> Iterator[Row]:
+    """Measure the rows that are not in the folder yet; gives old and new ones.
+
+    Args:
+        runs: One for each task and fold.
+        out: Folder of `rows.jsonl`.
+        rows: Of `ROWS`.
+        on_row: Told what is measured now.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    file = RowFile(out / "rows.jsonl")
+    for run in runs:
+        for name in rows:
+            key = {"task": run.task, "fold": run.fold, "seed": run.seed, "row": name}
+            found = [row for row in file.read() if key.items() <= row.items()]
+            if not found:
+                on_row(f"{run.task}, fold {run.fold}: {name}")
+                found = [key | measure(run, name)]
+                file.add(found[0])
+            yield found[-1]
+
+
+def measure(run: TextRuns, name: str) -> Row:
+    """Train a reader unless it is there, execute it on the test part, and time it."""
+    model = run.model(name)
+    reader = SkimReader(model)
+    test = (run.pieces if name == TRANSFORMER else run.prepared).task.test
+    order = np.random.default_rng(0).permutation(len(test))[:CURVE_TEXTS]
+    some = Split([test.texts[i] for i in order], test.labels[order])
+    row: Row = {
+        "family": "trivial" if name == FULL else RECIPES[name].family,
+        "as_trained": score(reader, test),
+        "facts": dict(model.facts),
+    }
+    if name == FULL:
+        return row
+    full = _full(run, name, reader)
+    points = {}
+    for rate in RATES:
+        asked = {"threshold": READ_ALL} if rate == 1 else {"rate": rate}
+        points[str(rate)] = score(reader, test if rate in MAIN_RATES else some, **asked)
+    speed = {"as_trained": paired(reader, full, some.texts)}
+    for rate in MAIN_RATES:
+        speed[str(rate)] = paired(reader, full, some.texts, rate=rate)
+    return row | {"points": points, "speed": speed}
+
+
+def score(reader: SkimReader, texts: Split, **asked: Any) -> Row:
+    """Accuracy and what was read; means over texts."""
+    right, reads, partials, flops = [], [], [], []
+    for reading, label in zip(reader.pipe(texts.texts, **asked), texts.labels, strict=True):
+        right.append(reading.label == reader.model.labels[label])
+        reads.append(reading.read_rate)
+        partials.append(float((reading.actions == int(Action.PARTIAL)).mean()))
+        flops.append(reading.flops)
+    return {
+        "n": len(right),
+        "accuracy": float(np.mean(right)),
+        "standard_error": float(np.std(right) / np.sqrt(len(right))),
+        "read_rate": float(np.mean(reads)),
+        "partial_rate": float(np.mean(partials)),
+        "flops": float(np.mean(flops)),
+    }
+
+
+def paired(
+    reader: SkimReader, full: Callable[[str], tuple[float, float]], texts: Sequence[str],
+    **asked: Any,
+) -> Row:  # fmt: skip
+    """Time of the full read over the reader's, text by text in turns.
+
+    Args:
+        reader: Timed with the decisions it takes.
+        full: Text → seconds of cutting it into tokens, and of reading them all.
+        texts: The first `TIMED_TEXTS` count.
+        **asked: Budget of the reader.
+
+    Returns:
+        `ratio` of reading, with the least and the greatest of `ROUNDS` rounds; `ratio_with_tokens`,
+        where both also cut the text into tokens; milliseconds by text.
+    """
+    chosen = [text for text in texts[:TIMED_TEXTS] if text.strip()]
+    for text in chosen[:5]:
+        full(text), reader(text, **asked)
+    ratios, whole, mine, theirs = [], [], [], []
+    for _ in range(ROUNDS):
+        own = own_tokens = other = other_tokens = 0.0
+        for text in chosen:
+            seconds = reader(text, **asked).seconds
+            own_tokens += seconds["tokenize"]
+            own += seconds["read"] + seconds["classify"]
+            tokens, read = full(text)
+            other_tokens += tokens
+            other += read
+        ratios.append(other / own)
+        whole.append((other + other_tokens) / (own + own_tokens))
+        mine.append(1e3 * own / len(chosen))
+        theirs.append(1e3 * other / len(chosen))
+    return {
+        "ratio": median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+        "ratio_with_tokens": median(whole),
+        "ms": median(mine),
+        "full_ms": median(theirs),
+    }
+
+
+def _full(run: TextRuns, name: str, reader: SkimReader) -> Callable[[str], tuple[float, float]]:
+    if name == TRANSFORMER:
+
+        def read_all(text: str) -> tuple[float, float]:
+            seconds = reader(text, threshold=READ_ALL).seconds
+            return seconds["tokenize"], seconds["read"] + seconds["classify"]
+
+        return read_all
+    full = run.full(RECIPES[name].cell)
+    assert isinstance(full.network, ReaderNetwork)
+    fused = FusedRead(full.network)
+
+    def read(text: str) -> tuple[float, float]:
+        began = time.perf_counter()
+        ids = full.coder.encode(text).ids
+        coded = time.perf_counter()
+        fused(ids)
+        return coded - began, time.perf_counter() - coded
+
+    return read
+
+
+class FusedRead:
+    """A full read by torch's own fused cell, one text at a time, as anyone would run it.
+
+    Args:
+        network: Its embedding, cell and head.
+    """
+
+    def __init__(self, network: ReaderNetwork) -> None:
+        assert network.embed is not None
+        self._embed: nn.Embedding = network.embed
+        self._cell, self._head = network.cell.fused, network.head
+
+    @torch.inference_mode()
+    def __call__(self, ids: np.ndarray[Any, Any]) -> Tensor:
+        """`(1, num_outputs)` from `(T,)` ids."""
+        states, _ = self._cell(self._embed(torch.from_numpy(ids)[None]))  # (1, T, H)
+        inside = torch.ones(1, len(ids), dtype=torch.bool)
+        out: Tensor = self._head(pooled(states, inside))
+        return out

@@ -1,0 +1,257 @@
+"""What `bench text` measured, as a page of tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from streamdyn.index.placing import put_in_place
+from streamdyn.pipelines.bench_text import ROWS, Row
+from streamdyn.pipelines.text_recipes import FAMILIES, RECIPES, TRANSFORMER
+from streamdyn.pipelines.text_runs import FULL
+
+_COLORS = dict(zip(FAMILIES, ("C0", "C1", "C2", "C3", "C4", "C5", "0.6"), strict=True))
+_MARKERS = "osDv^P*X"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A target and what was measured."""
+
+    text: str
+    value: str
+    is_met: bool
+
+
+def pooled_rows(rows: Iterable[Row]) -> list[Row]:
+    """One row for each task and reader: means over folds, test texts added up."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["row"]), []).append(row)
+    order = {name: place for place, name in enumerate(ROWS)}
+    pooled = [_pool(group) for group in groups.values()]
+    return sorted(pooled, key=lambda row: (row["task"], order[row["row"]]))
+
+
+def write_page(rows: Sequence[Row], page: Path) -> None:
+    """Write `page` and, beside it, a plot by the name of the page.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    rows = pooled_rows(rows)
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    picture = page.with_suffix(".png")
+    plot_curves(rows, picture)
+    parts = [
+        "# Readers of text, measured",
+        "Made by `streamdyn bench text --page`; every figure is of an executed run on the test "
+        "part, text by text, on one thread. *read*: share of the tokens read in full; *partly*: "
+        "share of partial updates. *FLOPs*: of the full read over the reader's. *speed*: wall "
+        "clock of a full read by torch's fused cell (for transkimmer: of the same MiniLM in "
+        "onnxruntime with all tokens and layers) over the reader's, decisions included, paired "
+        "text by text, median of 5 rounds with the smallest and the greatest. ± is one standard "
+        "error. *full* in the last column: the same weights made to read everything.",
+        f"![accuracy against read rate]({picture.name})",
+        *(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks),
+        "## Targets",
+        _check_table(checks(rows)),
+    ]
+    with put_in_place(page) as part:
+        part.write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def checks(rows: Sequence[Row]) -> list[Check]:
+    """The targets of this project for the rows that are there."""
+    table = {(row["task"], row["row"]): row for row in rows}
+    found: list[Check] = []
+    for task, row, least in (
+        ("imdb", FULL, 0.90),
+        ("imdb", TRANSFORMER, 0.91),
+        ("rotten_tomatoes", FULL, 0.78),
+        ("sst", FULL, 0.82),
+        ("trec", FULL, 0.90),
+    ):
+        if (task, row) in table:
+            figures = table[task, row]
+            entry = figures["as_trained"] if row == FULL else figures["points"]["1.0"]
+            found.append(
+                Check(
+                    f"{task}: full read of {row} at least {least:.0%}",
+                    _accuracy(entry),
+                    entry["accuracy"] >= least,
+                )
+            )
+    for row in rows:
+        task, name = row["task"], row["row"]
+        if "points" not in row or row["family"] == "trivial":
+            continue
+        if task in ("imdb", "movie_reviews"):
+            found += _long_checks(task, name, row, table)
+        speed = row["speed"]["0.5"]["ratio"]
+        found.append(Check(f"{task}: {name} at 50 % at least 1.5x", f"{speed:.1f}x", speed >= 1.5))
+    return found
+
+
+def _long_checks(
+    task: str, name: str, row: Row, table: Mapping[tuple[str, str], Row]
+) -> list[Check]:
+    full, fifth = row["points"]["1.0"]["accuracy"], row["points"]["0.2"]["accuracy"]
+    least = 2.5 if name == TRANSFORMER else 3.0
+    speed = row["speed"]["0.2"]["ratio"]
+    rivals = {
+        other: table[task, other]["points"]["0.2"]["accuracy"]
+        for other in ("last_k", "random", "idf", "label_odds")
+        if (task, other) in table
+    }
+    best = max(rivals, key=rivals.__getitem__, default="")
+    made = [
+        Check(
+            f"{task}: {name} at 20 % within 1.5 points of its full read",
+            f"{100 * (fifth - full):+.1f}",
+            fifth >= full - 0.015,
+        ),
+        Check(f"{task}: {name} at 20 % at least {least}x", f"{speed:.1f}x", speed >= least),
+    ]
+    if best:
+        made.append(
+            Check(
+                f"{task}: {name} at 20 % beats the best trivial policy ({best})",
+                f"{100 * (fifth - rivals[best]):+.1f}",
+                fifth > rivals[best],
+            )
+        )
+    return made
+
+
+def plot_curves(rows: Sequence[Row], target: Path) -> None:
+    """Accuracy against read rate, one panel for each task.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    width = min(2, len(tasks))
+    height = -(-len(tasks) // width)
+    figure, panels = plt.subplots(
+        height, width, figsize=(7.5 * width, 4.6 * height), layout="constrained", squeeze=False
+    )
+    for panel in panels.flat[len(tasks) :]:
+        panel.axis("off")
+    for task, panel in zip(tasks, panels.flat, strict=False):
+        seen: dict[str, int] = {}
+        for row in (row for row in rows if row["task"] == task and "points" in row):
+            family = row["family"]
+            number = seen[family] = seen.get(family, -1) + 1
+            points = list(row["points"].values())
+            panel.plot(
+                [point["read_rate"] for point in points],
+                [point["accuracy"] for point in points],
+                color=_COLORS[family],
+                marker=_MARKERS[number % len(_MARKERS)],
+                linestyle=":" if family == "trivial" else "-",
+                markersize=4,
+                linewidth=1,
+                label=f"{row['row']} ({family})",
+            )
+        full = [row for row in rows if row["task"] == task and row["row"] == FULL]
+        for row in full:
+            panel.axhline(row["as_trained"]["accuracy"], color="k", linewidth=0.8, label="full")
+        panel.set(xscale="log", title=task, xlabel="tokens read in full", ylabel="accuracy")
+        panel.set_xticks([0.05, 0.1, 0.2, 0.5, 1], ["5 %", "10 %", "20 %", "50 %", "100 %"])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=6, ncols=2)
+    try:
+        with put_in_place(target) as part:
+            figure.savefig(part, dpi=110, format=target.suffix[1:])
+    finally:
+        plt.close(figure)
+
+
+def _pool(group: Sequence[Row]) -> Row:
+    first = dict(group[0])
+    first["folds"] = len(group)
+    first["as_trained"] = _mean([row["as_trained"] for row in group])
+    if "points" in first:
+        first["points"] = {
+            key: _mean([row["points"][key] for row in group]) for key in first["points"]
+        }
+        first["speed"] = {
+            key: _mean([row["speed"][key] for row in group]) for key in first["speed"]
+        }
+    return first
+
+
+def _mean(entries: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    merged = {key: float(np.mean([entry[key] for entry in entries])) for key in entries[0]}
+    if "n" in merged:
+        merged["n"] = sum(entry["n"] for entry in entries)
+        merged["standard_error"] /= len(entries) ** 0.5
+    return merged
+
+
+def _task_table(task: str, rows: Sequence[Row]) -> str:
+    full = next((row for row in rows if row["row"] == FULL), None)
+    lines = [
+        f"## {task}",
+        "",
+        "| reader | family | as trained | read | partly | FLOPs | speed | at 50 % | speed | "
+        "at 20 % | speed | full |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        own = row["as_trained"]
+        less = full["as_trained"]["flops"] / own["flops"] if full else None
+        if row["row"] == TRANSFORMER:
+            less = row["points"]["1.0"]["flops"] / own["flops"]
+        cells = [
+            row["row"],
+            "" if row["row"] == FULL else row["family"],
+            _accuracy(own),
+            f"{own['read_rate']:.0%}",
+            f"{own['partial_rate']:.0%}" if own["partial_rate"] else "",
+            f"{less:.1f}x" if less else "",
+        ]
+        if "points" in row:
+            points, speed = row["points"], row["speed"]
+            cells += [
+                _speed(speed["as_trained"]),
+                _accuracy(points["0.5"]),
+                _speed(speed["0.5"]),
+                _accuracy(points["0.2"]),
+                _speed(speed["0.2"]),
+                _accuracy(points["1.0"]),
+            ]
+        else:
+            cells += ["1x", "", "", "", "", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    n = rows[0]["as_trained"]["n"]
+    folds = rows[0]["folds"]
+    end = f"{n:,.0f} test texts" + (f" in {folds} folds" if folds > 1 else "")
+    missing = [name for name in (FULL, *RECIPES) if name not in {row["row"] for row in rows}]
+    if missing:
+        end += f"; not measured yet: {', '.join(missing)}"
+    return "\n".join([*lines, "", end + "."])
+
+
+def _accuracy(entry: Mapping[str, float]) -> str:
+    return f"{100 * entry['accuracy']:.1f} ± {100 * entry['standard_error']:.1f}"
+
+
+def _speed(entry: Mapping[str, float]) -> str:
+    return f"{entry['ratio']:.1f}x ({entry['ratio_min']:.1f} to {entry['ratio_max']:.1f})"
+
+
+def _check_table(found: Sequence[Check]) -> str:
+    told = {True: "met", False: "**missed**"}
+    lines = [f"| {check.text} | {check.value} | {told[check.is_met]} |" for check in found]
+    return "\n".join(["| target | measured | |", "|---|---|---|", *lines])

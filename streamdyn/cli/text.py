@@ -1,0 +1,170 @@
+"""`streamdyn train text` and `streamdyn bench text`: readers of text, trained and compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from streamdyn.cli.app import app
+from streamdyn.cli.bench import bench_app
+from streamdyn.cli.options import Json
+from streamdyn.cli.output import percent, print_json, remark, show, table
+
+train_app = typer.Typer(no_args_is_help=True)
+app.add_typer(train_app, name="train", help="Train a reader.")
+
+
+@train_app.callback()
+def _train() -> None:
+    """Train a reader."""
+
+
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", help="Holds one folder for each task, as imdb or trec."),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", metavar="DIR", help="Trained readers are kept here, and found the next time."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of weights, noise and order.")]
+
+
+@train_app.command("text")
+def train(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="As imdb or trec.")],
+    reader: Annotated[str, typer.Argument(metavar="READER", help="As leap_lstm or skim_rnn.")],
+    data: Data = Path("data/text"),
+    out: Out = Path("text-runs"),
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", metavar="SHARE", help="Of the tokens to train for, in (0, 1]."),
+    ] = None,
+    fold: Annotated[
+        int, typer.Option("--fold", metavar="N", help="Test part of a cross-validated task.")
+    ] = 0,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Train a reader on a text task and leave it as a folder that SkimReader loads.
+
+    The full read is trained first, unless it is there. Ctrl-C loses the epoch it is in at most:
+    the same command goes on.
+    """
+    from streamdyn.pipelines.text_recipes import recipe
+    from streamdyn.pipelines.text_runs import FULL, TextRuns
+
+    if reader != FULL:
+        recipe(reader)
+    _one_thread()
+    runs = TextRuns(task, data, out, fold=fold, seed=seed, on_epoch=_report)
+    model = runs.model(reader, rate=rate)
+    folder = runs.folder_of(reader, rate)
+    if as_json:
+        print_json({"folder": str(folder), **model.facts})
+    else:
+        show_facts = ", ".join(f"{key} {value}" for key, value in model.facts.items() if value)
+        remark(show_facts)
+        typer.echo(folder)
+
+
+@bench_app.command("text")
+def bench(
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="NAME", help="May be given again. Default: all tasks."),
+    ] = None,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option("--reader", metavar="NAME", help="May be given again. Default: all readers."),
+    ] = None,
+    data: Data = Path("data/text"),
+    out: Out = Path("text-runs"),
+    folds: Annotated[
+        int, typer.Option("--folds", metavar="N", min=1, help="Of a cross-validated task.")
+    ] = 1,
+    seed: Seed = 0,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", metavar="FILE", help="Also write tables as .md and plots beside."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and measure every reader and every trivial policy on every text task.
+
+    One row each: accuracy, what was read, FLOPs, and wall clock against the full read. Rows are
+    kept in --out as they are measured; the same command goes on with what is missing.
+    """
+    from streamdyn.errors import UnknownName
+    from streamdyn.pipelines.bench_text import ROWS, bench_text
+    from streamdyn.pipelines.text_report import write_page
+    from streamdyn.pipelines.text_runs import TextRuns
+    from streamdyn.text.tasks import TASKS
+
+    for name in reader or ():
+        if name not in ROWS:
+            raise UnknownName("text reader", name, ROWS)
+    for name in task or ():
+        if name not in TASKS:
+            raise UnknownName("text task", name, TASKS)
+    _one_thread()
+    runs = []
+    for name in task or TASKS:
+        first = TextRuns(name, data, out, seed=seed, on_epoch=_report)
+        more = range(1, min(folds, first.num_folds))
+        runs += [
+            first,
+            *(TextRuns(name, data, out, fold=k, seed=seed, on_epoch=_report) for k in more),
+        ]
+    rows = list(bench_text(runs, out, reader or ROWS, on_row=remark))
+    if page is not None:
+        write_page(rows, page)
+        remark(f"page: {page}")
+    if as_json:
+        print_json(rows)
+        return
+    for name in dict.fromkeys(row["task"] for row in rows):
+        show(_table(name, [row for row in rows if row["task"] == name]))
+
+
+def _table(task: str, rows: list[dict[str, Any]]) -> Any:
+    cells = []
+    for row in rows:
+        own, speed = row["as_trained"], row.get("speed", {})
+        fifth = row.get("points", {}).get("0.2")
+        timed = [
+            f"{speed[key]['ratio']:.1f}x" if key in speed else "" for key in ("as_trained", "0.2")
+        ]
+        cells.append(
+            (
+                row["row"],
+                str(row["fold"]),
+                percent(own["accuracy"]),
+                percent(own["read_rate"]),
+                timed[0],
+                percent(fifth["accuracy"]) if fifth else "",
+                timed[1],
+            )
+        )
+    return table(
+        task,
+        "reader", ">fold", ">accuracy", ">read", ">speed", ">accuracy at 20 %", ">speed",
+        rows=cells,
+    )  # fmt: skip
+
+
+def _report(stage: str, report: Any) -> None:
+    remark(
+        f"  {stage}, epoch {report.epoch}: loss {report.loss:.3f}, score {report.score:.3f}, "
+        f"read {percent(report.read_rate)}, {report.seconds:.0f} s"
+    )
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
