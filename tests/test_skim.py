@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from importlib.util import find_spec
 
 import numpy as np
@@ -330,6 +332,12 @@ def test_wrong_names_list_the_right_ones():
         skim("a", vectors="glove")
     with pytest.raises(ConfigError, match="text must be a str, got bytes"):
         skim(b"a")
+
+
+def test_skimming_needs_no_torch():
+    code = "import sys, streamdyn as s; s.skim('A. B.', vectors='hashed'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "numba"} & set(done.stdout.split())
 
 
 def test_without_the_package_its_extra_is_named(monkeypatch):

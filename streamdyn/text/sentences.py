@@ -100,7 +100,7 @@ def _abbreviates(text: str, words: Sequence[str], starts: Ints, attached: Bools,
 def _after_lines(text: str, starts: Ints, stops: Ints) -> Bools:
     """Tokens that begin a line of their own: after an empty line, or where nothing was wrapped."""
     begins = np.zeros(len(starts), bool)
-    breaks = np.array([match.start() for match in _LINE_BREAK.finditer(text)], np.int64)
+    breaks = np.array([match.end() for match in _LINE_BREAK.finditer(text)], np.int64)
     if not len(breaks):
         return begins
     first_after = np.searchsorted(starts, breaks)
@@ -109,8 +109,8 @@ def _after_lines(text: str, starts: Ints, stops: Ints) -> Bools:
     (ones,) = np.nonzero(num_breaks == 1)
     ones = ones[ones > 0]
     if len(ones):
-        line_starts = np.concatenate([[0], breaks + 1])
-        lengths = np.diff(np.concatenate([line_starts, [len(text) + 1]])) - 1
+        line_starts = np.append(0, breaks)
+        lengths = np.diff(line_starts, append=len(text) + 1) - 1
         width = max(np.quantile(lengths[lengths > 0], 0.95), _NARROWEST)
         line_start = line_starts[np.searchsorted(line_starts, stops[ones - 1] - 1, "right") - 1]
         room = width - (stops[ones - 1] - line_start)
