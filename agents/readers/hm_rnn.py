@@ -83,8 +83,9 @@ class HmRnn(ReaderNetwork):
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Both layers run at every step; the boundary says whether the large one changes."""
         vectors = self.vectors(inputs)
-        projected = self.first.project(vectors)  # (B, T, G*F)
         rows, steps = vectors.shape[:2]
+        # Unbound, since the gradient of a slice is as large as the whole.
+        projected, by_token = self.first.project(vectors).unbind(1), vectors.unbind(1)
         h = vectors.new_zeros(rows, self.spec.hidden_size)
         low_h = vectors.new_zeros(rows, self.first_size)
         c, low_c, pools = h, low_h, Pools(h)
@@ -93,12 +94,12 @@ class HmRnn(ReaderNetwork):
         for t in range(steps):
             inside = (t < lengths)[:, None]
             down = ends * self.top_down(h)  # (B, G*F + 1)
-            logit = self.boundary(torch.cat([vectors[:, t], low_h], 1)) + down[:, -1:]
+            logit = self.boundary(torch.cat([by_token[t], low_h], 1)) + down[:, -1:]
             if self.spec.cell == "lstm":
                 low_c = (1 - ends) * low_c
             else:
                 low_h = (1 - ends) * low_h
-            low_h, low_c = self.first.step(projected[:, t] + down[:, :-1], low_h, low_c)
+            low_h, low_c = self.first.step(projected[t] + down[:, :-1], low_h, low_c)
             hard = ((self.slope * (logit - sampling.knob) + 1) / 2).clamp(0, 1)
             ends = round_straight_through(hard) * inside  # (B, 1)
             h, c = self.cell.step_where(self.cell.project(low_h), h, c, ends)

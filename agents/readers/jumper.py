@@ -77,10 +77,10 @@ class Jumper(ReaderNetwork):
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Token by token until every row has stopped."""
-        projected = self.cell.project(self.vectors(inputs))  # (B, T, G*H)
-        rows, steps = projected.shape[:2]
+        projected = self.cell.project(self.vectors(inputs)).unbind(1)  # T times (B, G*H)
+        rows, steps = inputs.shape[:2]
         ends = self._ends(inputs, lengths)
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        h = projected[0].new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
         log_prob, entropy, decisions = h.new_zeros(rows), h.new_zeros(rows), h.new_zeros(rows)
         baseline = h.new_zeros(rows)
@@ -90,7 +90,7 @@ class Jumper(ReaderNetwork):
             reads = (t < lengths) & ~stopped
             if not reads.any():
                 break
-            h, c = self._step(projected[:, t], h, c, pools, reads)
+            h, c = self._step(projected[t], h, c, pools, reads)
             asks = reads & ends[:, t]
             if not asks.any():
                 continue
@@ -125,15 +125,15 @@ class Jumper(ReaderNetwork):
             lengths: `(B,)`.
             labels: `(B,)` int64.
         """
-        projected = self.cell.project(self.vectors(inputs))
-        rows, steps = projected.shape[:2]
+        projected = self.cell.project(self.vectors(inputs)).unbind(1)  # T times (B, G*H)
+        rows, steps = inputs.shape[:2]
         positions = torch.arange(steps, device=lengths.device)
         answers = self._ends(inputs, lengths) | (positions == lengths[:, None] - 1)  # (B, T)
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        h = projected[0].new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
         states, features = [], []
         for t in range(steps):
-            h, c = self._step(projected[:, t], h, c, pools, t < lengths)
+            h, c = self._step(projected[t], h, c, pools, t < lengths)
             here = answers[:, t]
             states.append(h[here])
             features.append(pools.features(h)[here])

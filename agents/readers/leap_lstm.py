@@ -105,11 +105,11 @@ class LeapLstm(ReaderNetwork):
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Block by block: its decisions at once, then its steps; skipped ones keep the state."""
         vectors = self.vectors(inputs)
-        projected = self.cell.project(vectors)  # (B, T, G*H)
-        rows, steps = projected.shape[:2]
+        projected = self.cell.project(vectors).unbind(1)  # T times (B, G*H)
+        rows, steps = inputs.shape[:2]
         inside = torch.arange(steps, device=lengths.device) < lengths[:, None]  # (B, T)
         looks = self.look((vectors * inside[:, :, None]).transpose(1, 2)).transpose(1, 2)
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        h = projected[0].new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
         blocks = []
         for start in range(0, steps, self.block_size):
@@ -123,7 +123,7 @@ class LeapLstm(ReaderNetwork):
             )
             for t in range(update.shape[1]):
                 read = update[:, t : t + 1]
-                h, c = self.cell.step_where(projected[:, start + t], h, c, read)
+                h, c = self.cell.step_where(projected[start + t], h, c, read)
                 pools.add(h, read)
             blocks.append(update)
         updates = torch.cat(blocks, 1)  # (B, T)

@@ -138,14 +138,13 @@ class LstmJump(ReaderNetwork):
         the row's mean rate of reading.
         """
         vectors = self.vectors(inputs)  # (B, T, E)
-        projected = self.cell.project(vectors)  # (B, T, G*H)
-        rows, steps = projected.shape[:2]
-        row = torch.arange(rows, device=projected.device)
-        hops = torch.tensor(self.hops(), device=projected.device)
+        rows, steps = inputs.shape[:2]
+        row = torch.arange(rows, device=inputs.device)
+        hops = torch.tensor(self.hops(), device=inputs.device)
         goes_back = bool(hops.min() < 0)
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        h = vectors.new_zeros(rows, self.spec.hidden_size)
         c, pools, draws = h, Pools(h), Draws(sampling, h[:, 0])
-        reads = projected.new_zeros(rows, steps)
+        reads = vectors.new_zeros(rows, steps)
         t = furthest = torch.zeros_like(lengths)
         going = torch.ones_like(lengths, dtype=torch.bool)
         goes_on, saved = torch.ones_like(h[:, :1]), h[:, 0]
@@ -155,7 +154,7 @@ class LstmJump(ReaderNetwork):
             for offset in range(self.read_size):
                 inside = going & (t < lengths)
                 at = t.clamp(max=steps - 1)
-                x = projected[row, at]
+                x = self.cell.project(vectors[row, at])
                 if drift is not None:
                     where = lands + offset
                     others = vectors.detach()[row[:, None], where.clamp(max=steps - 1)]

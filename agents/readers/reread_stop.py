@@ -98,11 +98,11 @@ class RereadStop(ReaderNetwork):
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Round by round: every row reads the chunk it stands at, then decides."""
-        projected = self.cell.project(self.vectors(inputs))  # (B, T, G*H)
-        rows, steps, width = projected.shape
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        vectors = self.vectors(inputs)  # (B, T, E)
+        rows, steps, width = vectors.shape
+        h = vectors.new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
-        visits = projected.new_zeros(rows, steps)
+        visits = vectors.new_zeros(rows, steps)
         log_prob, entropy, decisions = h.new_zeros(rows), h.new_zeros(rows), h.new_zeros(rows)
         at = torch.zeros_like(lengths)  # where the chunk begins
         again = torch.zeros_like(lengths)
@@ -114,10 +114,11 @@ class RereadStop(ReaderNetwork):
             inside = (going[:, None] & (index < lengths[:, None])).to(h.dtype)
             index = index.clamp(max=steps - 1)
             visits.scatter_add_(1, index, inside)
-            chunk = projected.gather(1, index[:, :, None].expand(-1, -1, width))
+            chunk = vectors.gather(1, index[:, :, None].expand(-1, -1, width))
+            projected = self.cell.project(chunk).unbind(1)
             for t in range(self.chunk_size):
                 read = inside[:, t : t + 1]
-                h, c = self.cell.step_where(chunk[:, t], h, c, read)
+                h, c = self.cell.step_where(projected[t], h, c, read)
                 pools.add(h, read)
             if baseline is None:
                 baseline = self.value(h.detach())[:, 0]

@@ -69,20 +69,20 @@ class SkimRnn(ReaderNetwork):
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Both cells run at every step; the choice picks one of the states."""
         vectors, size = self.vectors(inputs), self.small_size
-        projected = self.cell.project(vectors)  # (B, T, G*H)
-        rows, steps = projected.shape[:2]
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        projected, by_token = self.cell.project(vectors).unbind(1), vectors.unbind(1)
+        rows, steps = inputs.shape[:2]
+        h = projected[0].new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
         against = h.new_tensor([sampling.knob, 0.0])
         chosen, drawn, bonus = [], [], h.new_zeros(rows)
         for t in range(steps):
             inside = (t < lengths)[:, None]
-            x = vectors[:, t]
+            x = by_token[t]
             logits = self.gate(torch.cat([x, h], 1)) - against  # (B, 2)
             choice = choose(logits, sampling)
             read, skim = (choice.one_hot * inside).chunk(2, 1)  # (B, 1) each
             keep = 1 - read - skim
-            full_h, full_c = self.cell.step(projected[:, t], h, c)
+            full_h, full_c = self.cell.step(projected[t], h, c)
             small_x = self.small.project(torch.cat([x, h[:, size:]], 1))
             small_h, small_c = self.small.step(small_x, h[:, :size], c[:, :size])
             small_h = torch.cat([small_h, h[:, size:]], 1)

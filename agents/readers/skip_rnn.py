@@ -50,17 +50,17 @@ class SkipRnn(ReaderNetwork):
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Every step is computed; where the gate says skip, the old state is kept."""
-        projected = self.cell.project(self.vectors(inputs))  # (B, T, G*H)
-        rows, steps = projected.shape[:2]
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        projected = self.cell.project(self.vectors(inputs)).unbind(1)  # T times (B, G*H)
+        rows, steps = inputs.shape[:2]
+        h = projected[0].new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
-        gate = projected.new_ones(rows, 1)  # u~ in the paper
+        gate = h.new_ones(rows, 1)  # u~ in the paper
         increment = gate
         updates = []
         for t in range(steps):
             inside = (t < lengths)[:, None]
             update = round_straight_through(gate) * inside  # (B, 1)
-            h, c = self.cell.step_where(projected[:, t], h, c, update)
+            h, c = self.cell.step_where(projected[t], h, c, update)
             pools.add(h, update)
             # The increment belongs to the state and stays while the state does.
             fresh = torch.sigmoid(self.increment(h) - sampling.knob)

@@ -109,9 +109,9 @@ class StructuralJump(ReaderNetwork):
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Every step is computed; a token is seen with the chance that the last jump has landed."""
         vectors = self.vectors(inputs)
-        projected, seen = self.cell.project(vectors), self.skip_token(vectors)
-        rows, steps = projected.shape[:2]
-        h = projected.new_zeros(rows, self.spec.hidden_size)
+        projected, seen = self.cell.project(vectors).unbind(1), self.skip_token(vectors).unbind(1)
+        rows, steps = inputs.shape[:2]
+        h = projected[0].new_zeros(rows, self.spec.hidden_size)
         c, pools, draws = h, Pools(h), Draws(sampling, h[:, 0])
         ends = torch.arange(1, 3, device=h.device)  # clause, sentence
         marks = self.marks[inputs] if self.marks.any() else None  # (B, T)
@@ -125,13 +125,13 @@ class StructuralJump(ReaderNetwork):
                 passed = (t - last)[:, None] > self.fallback_span * ends
             landed = jump[:, :1] + (jump[:, 1:3] * passed).sum(1, keepdim=True)
             look = landed * inside  # (B, 1)
-            agent = torch.relu(seen[:, t] + self.skip_state(h))
+            agent = torch.relu(seen[t] + self.skip_state(h))
             choice = choose(self.skip(agent) + sampling.knob * self.skip_bonus, sampling)
             looking = look.detach()[:, 0] > 0.5
             expected = self.baseline(agent.detach())[:, 0]
             draws.add(choice, expected, looking)
             update = look * choice.one_hot[:, _READ:]
-            h, c = self.cell.step_where(projected[:, t], h, c, update)
+            h, c = self.cell.step_where(projected[t], h, c, update)
             pools.add(h, update)
             read = update.detach()[:, 0] > 0.5
             logits = self.jump(torch.relu(self.jump_state(h)))

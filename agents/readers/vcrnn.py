@@ -99,12 +99,13 @@ class Vcrnn(ReaderNetwork):
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Every step is computed whole, from masked inputs, and its update masked again."""
         vectors = self.vectors(inputs)
+        by_token = vectors.unbind(1)
         rows, steps = vectors.shape[:2]
         h = vectors.new_zeros(rows, self.spec.hidden_size)
         c, pools = h, Pools(h)
         taken, cost = [], h.new_zeros(rows)
         for t in range(steps):
-            inside, x = t < lengths, vectors[:, t]
+            inside, x = t < lengths, by_token[t]
             share = torch.sigmoid(self.scheduler(torch.cat([x, h], 1)) - sampling.knob)  # (B, 1)
             level = (share >= self.edges).sum(1) * inside  # (B,)
             on_x = self._mask(share, self.dims[level, 0], x.shape[1])
