@@ -14,6 +14,14 @@ from streamdyn.errors import UnknownName
 from streamdyn.learning.recipe import Recipe
 from streamdyn.nn.cells import CellKind
 
+# A sentence is shorter than what these readers read at once in a document.
+_FOR_SENTENCES: Mapping[str, Mapping[str, Any]] = {
+    "leap_lstm": {"block_size": 8},
+    "lstm_jump": {"read_size": 2, "max_jump": 5},
+    "lstm_shuttle": {"read_size": 2, "max_jump": 5},
+    "reread_stop": {"chunk_size": 3},
+    "jumper": {"max_sentence": 4},
+}
 _SHORT_PIECES = Recipe(epochs=6, batch_size=32, learning_rate=1e-3)
 _LONG_PIECES = replace(_SHORT_PIECES, epochs=3, longest=320)
 
@@ -32,6 +40,10 @@ class TaskSizes:
     """Times that a word must occur in the training part."""
     max_words: int = 20_000
     dropout: float = 0.5
+    target_rate: float = 0.4
+    """Share of the tokens that readers are trained to read."""
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _FOR_SENTENCES)
+    """Row in `RECIPES` → options of its network, besides the row's own."""
     pieces: Recipe = _SHORT_PIECES
     """Trains the transformer, which reads word pieces and starts from MiniLM."""
     piece_rates: tuple[float, ...] = (1.0, 0.5, 0.3)
@@ -52,6 +64,8 @@ _SIZES: dict[str, TaskSizes] = {
         hidden_size=200,
         input_size=64,
         words_at_least=5,
+        target_rate=0.2,
+        options={},
         pieces=_LONG_PIECES,
         piece_rates=(1.0, 0.4, 0.2, 0.1),
     ),
@@ -61,6 +75,8 @@ _SIZES: dict[str, TaskSizes] = {
         hidden_size=128,
         input_size=64,
         words_at_least=3,
+        target_rate=0.2,
+        options={},
     ),
     "ag_news": TaskSizes(_SHORT, _SHORT_READER),
 }
@@ -74,7 +90,8 @@ class ReaderRecipe:
     family: str
     """As issue and docs number them: 1 skip to 6 transformer; `trivial`."""
     estimator: str
-    target_rate: float | None = 0.2
+    has_target: bool = True
+    """Trained for a share of the tokens, that of the task."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of the network's constructor."""
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +105,7 @@ class ReaderRecipe:
 _TRIVIAL = ReaderRecipe(
     "trivial",
     "greedy",
-    None,
+    has_target=False,
     options={"rate": 0.25},
     changes={"longest": 600, "knob_spread": 2.0, "batch_size": 64},
 )
@@ -100,11 +117,11 @@ RECIPES: dict[str, ReaderRecipe] = {
     "skim_rnn": ReaderRecipe("partial update", "gumbel"),
     "vcrnn": ReaderRecipe("partial update", "straight_through"),
     "hm_rnn": ReaderRecipe("hierarchical", "straight_through"),
-    "lstm_jump": ReaderRecipe("jump", "reinforce", None, changes=_REINFORCE),
-    "lstm_shuttle": ReaderRecipe("jump", "reinforce", None, changes=_REINFORCE),
-    "structural_jump": ReaderRecipe("jump", "reinforce", None, changes=_REINFORCE),
-    "reread_stop": ReaderRecipe("stop", "reinforce", None, changes=_REINFORCE),
-    "jumper": ReaderRecipe("stop", "oracle", None),
+    "lstm_jump": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
+    "lstm_shuttle": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
+    "structural_jump": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
+    "reread_stop": ReaderRecipe("stop", "reinforce", changes=_REINFORCE),
+    "jumper": ReaderRecipe("stop", "oracle", has_target=False),
     "transkimmer": ReaderRecipe("transformer", "straight_through"),
     "first_k": _TRIVIAL,
     "last_k": _TRIVIAL,

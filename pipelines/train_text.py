@@ -137,7 +137,8 @@ def train_reader(
         on_epoch: Told the stage and its report.
     """
     chosen, how = sizes(prepared.task.name), recipe(row)
-    network = _fresh(how.reader or row, full.network.spec, seed, how.options)
+    options = {**how.options, **chosen.options.get(row, {})}
+    network = _fresh(how.reader or row, full.network.spec, seed, options)
     wanted = network.state_dict()
     known = {k: v for k, v in full.network.state_dict().items() if k in wanted}
     # The large layer of hm_rnn has other inputs.
@@ -154,7 +155,7 @@ def train_reader(
     numbers = replace(
         chosen.reader,
         estimator=how.estimator,
-        target_rate=rate if how.target_rate is not None and rate is not None else how.target_rate,
+        target_rate=(chosen.target_rate if rate is None else rate) if how.has_target else None,
         seed=seed,
         **how.changes,
     )

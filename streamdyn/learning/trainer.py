@@ -148,10 +148,11 @@ class Trainer:
         loss = task_losses.mean()
         if recipe.estimator == "oracle":
             loss = loss + network.oracle_loss(inputs, batch.lengths, batch.targets)
+        if drawn == 0:
+            self._follow_target(float(rate.detach()), share)
         if out.log_prob is not None:
             loss = loss + recipe.policy_weight * self._policy_loss(out, batch.targets, share)
         elif drawn == 0:
-            self._follow_target(float(rate.detach()), share)
             loss = loss + self._weight(share) * rate
         if out.extra_loss is not None:
             loss = loss + out.extra_loss
