@@ -112,7 +112,7 @@ class SequenceRecipe:
 _WHOLE = Recipe(estimator="greedy", longest=1 << 30, learning_rate=5e-3, weight_decay=0.0)
 _SKIP = replace(_WHOLE, estimator="straight_through", learning_rate=2e-3, anneal=0.3)
 _JUMP = replace(
-    _WHOLE, estimator="reinforce", batch_size=256, policy_weight=1.0, entropy_weight=0.02
+    _WHOLE, estimator="reinforce", batch_size=256, policy_weight=1.0, entropy_weight=0.1
 )
 
 
@@ -135,20 +135,20 @@ RECIPES: dict[str, dict[str, SequenceRecipe]] = {
             "lstm_jump",
             tuple(
                 Stage(replace(_JUMP, epochs=epochs), 100_000, length)
-                for length, epochs in ((10, 2), (30, 4), (100, 12))
+                for length, epochs in ((10, 2), (30, 2), (100, 4))
             ),
             options={"read_size": 1, "max_jump": NUM_VALUES - 1, "max_jumps": 1},
         )
     },
     "adding": _rows(
-        Stage(replace(_WHOLE, epochs=8)),
-        # The paper's 1e-5 for each of 50 tokens would be 5e-4.
-        Stage(replace(_SKIP, epochs=6, cost_weight=1e-3)),
-        Stage(replace(_WHOLE, epochs=4, learning_rate=2e-3)),
+        Stage(replace(_WHOLE, epochs=5)),
+        # 4e-5 for each of the 50 tokens.
+        Stage(replace(_SKIP, epochs=4, cost_weight=2e-3)),
+        Stage(replace(_WHOLE, epochs=2, learning_rate=2e-3)),
     ),
     "frequency": _rows(
-        Stage(replace(_WHOLE, epochs=8)),
-        Stage(replace(_SKIP, epochs=6, target_rate=0.2)),
+        Stage(replace(_WHOLE, epochs=5)),
+        Stage(replace(_SKIP, epochs=4, target_rate=0.2)),
     ),
     "digits": _rows(
         Stage(replace(_WHOLE, epochs=20)),

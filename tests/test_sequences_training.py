@@ -109,7 +109,8 @@ def test_a_jump_reader_learns_where_the_first_number_points_to(
     stage = RECIPES["number_prediction"]["lstm_jump"].stages[0]
     recipe = replace(
         RECIPES["number_prediction"]["lstm_jump"],
-        stages=(Stage(replace(stage.recipe, epochs=4, batch_size=64), 6000, 5),),
+        stages=(Stage(replace(stage.recipe, epochs=4, batch_size=32), 2000, 5),),
+        options={"read_size": 1, "max_jump": 4, "max_jumps": 1},
     )
     network = train_sequence("number_prediction", "lstm_jump", recipe=recipe).network
     # Trained on five numbers, and then there are two hundred.

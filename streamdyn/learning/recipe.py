@@ -32,6 +32,8 @@ class Recipe:
     """Weight of the cost; with a `target_rate`, where it starts."""
     cost_step: float = 0.01
     """How fast that weight follows a rate that is off the target."""
+    cost_gain: float = 3.0
+    """What a rate that is off the target adds to that weight at once."""
     anneal: float = 0.4
     """Share of the training in which the cost weight (or the target) is brought in."""
     temperature_last: float = 0.5

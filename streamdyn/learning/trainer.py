@@ -148,12 +148,11 @@ class Trainer:
         loss = task_losses.mean()
         if recipe.estimator == "oracle":
             loss = loss + network.oracle_loss(inputs, batch.lengths, batch.targets)
-        if drawn == 0:
-            self._follow_target(float(rate.detach()), share)
+        off = self._follow_target(float(rate.detach()), share) if drawn == 0 else 0.0
         if out.log_prob is not None:
-            loss = loss + recipe.policy_weight * self._policy_loss(out, batch.targets, share)
+            loss = loss + recipe.policy_weight * self._policy_loss(out, batch.targets, share, off)
         elif drawn == 0:
-            loss = loss + self._weight(share) * rate
+            loss = loss + self._weight(share, off) * rate
         if out.extra_loss is not None:
             loss = loss + out.extra_loss
         self._optimizer.zero_grad()
@@ -187,25 +186,26 @@ class Trainer:
     def _brought_in(self, share: float) -> float:
         return min(1.0, share / self._recipe.anneal) if self._recipe.anneal else 1.0
 
-    def _weight(self, share: float) -> float:
+    def _weight(self, share: float, off: float) -> float:
         if self._recipe.target_rate is not None:
-            return self._progress.cost_weight
+            # May turn negative: a reader that reads too little is drawn back.
+            return self._progress.cost_weight + self._recipe.cost_gain * off
         return self._recipe.cost_weight * self._brought_in(share)
 
-    def _follow_target(self, rate: float, share: float) -> None:
-        """Raise the cost's weight while the rate is above the target (dual ascent)."""
+    def _follow_target(self, rate: float, share: float) -> float:
+        """Raise the cost's weight while the rate is above the target; how far it is above."""
         target, progress = self._recipe.target_rate, self._progress
         if target is None:
-            return
-        now = 1.0 - self._brought_in(share) * (1.0 - target)
-        # May turn negative: a reader that reads too little is drawn back.
-        raised = progress.cost_weight + self._recipe.cost_step * (rate - now)
+            return 0.0
+        off = rate - 1.0 + self._brought_in(share) * (1.0 - target)
+        raised = progress.cost_weight + self._recipe.cost_step * off
         progress.cost_weight = min(max(raised, -1.0), 20.0)
+        return off
 
-    def _policy_loss(self, out: Masked, targets: Tensor, share: float) -> Tensor:
+    def _policy_loss(self, out: Masked, targets: Tensor, share: float, off: float) -> Tensor:
         """REINFORCE with a baseline: a right answer is worth 1, a wrong one -1, less the cost."""
         reward = 2.0 * _scores(out.logits.detach(), targets) - 1.0
-        reward = reward - self._weight(share) * out.cost.detach()  # (B,)
+        reward = reward - self._weight(share, off) * out.cost.detach()  # (B,)
         mean = float(reward.mean())
         progress = self._progress
         progress.reward_mean += 0.1 * (mean - progress.reward_mean)
