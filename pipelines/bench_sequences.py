@@ -211,7 +211,7 @@ def plot_number_prediction(rows: Iterable[Row], target: Path) -> None:
         yscale="log",
         xlabel="numbers in the sequence",
         ylabel="times faster than a full read by nn.LSTM",
-        title="p[p[0]]: two numbers read, whatever the length",
+        title="p[p[0]]: at most two numbers read, whatever the length",
     )
     panel.margins(x=0.12)
     panel.grid(alpha=0.3, which="both")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,7 @@ def train_sequence(
             examples,
             replace(stage.recipe, seed=seed),
             checkpoint=stage_file(checkpoint, number) if checkpoint else None,
-            on_epoch=lambda report, name=f"{task} {row} {number}": on_epoch(name, report),
+            on_epoch=partial(on_epoch, f"{task} {row} {number}"),
         ).run()
         seconds += sum(report.seconds for report in reports)
     return SequenceReader(network.eval(), seconds)
@@ -290,7 +291,7 @@ def load_sequence(path: Path) -> SequenceReader:
             config = json.loads(file.metadata()["config"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         with torch.random.fork_rng(devices=[]):
-            network: ReaderNetwork = parts("reader")[config["reader"]].from_config(  # type: ignore[attr-defined]
+            network: ReaderNetwork = parts("reader")[config["reader"]].from_config(
                 config["network"]
             )
         network.load_state_dict(weights)
