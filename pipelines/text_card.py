@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from streamdyn.pipelines.text_recipes import RECIPES
 from streamdyn.text.pretrained import ReaderModel
 
@@ -9,6 +12,23 @@ _SOURCES = {
     "imdb": "IMDb movie reviews (Maas et al. 2011), 25,000 for training",
     "trec": "TREC questions (Li and Roth 2002), 5,452 for training",
 }
+
+
+def figures(row: Mapping[str, Any]) -> list[str]:
+    """What a row of `bench_text` says, as sentences."""
+    said = []
+    for key, name in (("as_trained", "as trained"), ("0.2", "asked for 20 %")):
+        point = row["as_trained"] if key == "as_trained" else row["points"][key]
+        speed = row["speed"][key]
+        said.append(
+            f"{name}: accuracy {100 * point['accuracy']:.1f} ± {100 * point['standard_error']:.1f} "
+            f"% on {point['n']:,} test texts, {point['read_rate']:.0%} of the tokens read in full, "
+            f"{speed['ratio']:.1f}x faster than the full read "
+            f"({speed['ratio_min']:.1f} to {speed['ratio_max']:.1f})"
+        )
+    full = row["points"]["1.0"]
+    said.append(f"made to read everything: {100 * full['accuracy']:.1f} %, n = {full['n']:,}")
+    return said
 
 
 def card(model: ReaderModel) -> str:

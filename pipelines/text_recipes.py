@@ -56,11 +56,11 @@ _SHORT_READER = replace(_SHORT, anneal=0.6, cost_step=0.015, knob_spread=3.0)
 _LONG = Recipe(epochs=5, longest=150, learning_rate=4e-3, word_dropout=0.1, estimator="greedy")
 _LONG_READER = replace(
     _LONG,
-    epochs=4,
-    longest=100,
+    epochs=6,
+    longest=120,
     batch_size=128,
     learning_rate=2e-3,
-    anneal=0.7,
+    anneal=0.5,
     cost_step=0.01,
     knob_spread=3.0,
 )

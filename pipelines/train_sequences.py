@@ -287,11 +287,11 @@ def load_sequence(path: Path) -> SequenceReader:
         ModelError: The file is missing, cut short or something else.
     """
     try:
-        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "pt") as file:
             config = json.loads(file.metadata()["config"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         with torch.random.fork_rng(devices=[]):
-            network: ReaderNetwork = parts("reader")[config["reader"]].from_config(
+            network: ReaderNetwork = parts("reader")[config["reader"]].from_config(  # type: ignore[attr-defined]
                 config["network"]
             )
         network.load_state_dict(weights)
