@@ -66,6 +66,17 @@ class SkimRnn(ReaderNetwork):
         """See `ReaderNetwork.options`."""
         return {"small_size": self.small_size, "skim_bonus": self.skim_bonus}
 
+    def prime(self, column: int, sharpness: float = 4.0) -> None:
+        """Start with a gate that looks at one value of its token.
+
+        Args:
+            column: Which value; where it is large the token is read.
+            sharpness: Of the gate, in logits by unit of that value.
+        """
+        with torch.no_grad():
+            self.gate.weight.mul_(0.1)
+            self.gate.weight[0, column] = sharpness
+
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Both cells run at every step; the choice picks one of the states."""
         vectors, size = self.vectors(inputs), self.small_size

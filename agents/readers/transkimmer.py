@@ -215,7 +215,9 @@ class TranskimmerReader(nn.Module):
         scores = score + self.scorers[index](hidden)
         inside = keep[:, 2:] > 0.5
         self._follow(index, scores[:, 2:], inside)
-        chosen = self._gate(index, scores[:, 2:], inside, sampling)
+        # What little is read at a large knob is not narrowed more for it.
+        at_most_zero = replace(sampling, knob=min(sampling.knob, 0.0))
+        chosen = self._gate(index, scores[:, 2:], inside, at_most_zero)
         return _behind(torch.ones_like(keep[:, :2]), chosen)
 
     def _drawn_knob(self, scores: Tensor, sampling: Sampling) -> float:

@@ -223,7 +223,8 @@ class TranskimmerExecutor:
         for number, layer in enumerate(weights.layers):
             if number in weights.gates[1:]:
                 center = weights.centers[weights.gates.index(number)]
-                batch.drop(scores[0][..., 0], center, rule.knob, weights.pool_dropped)
+                knob = min(rule.knob, np.float32(0))
+                batch.drop(scores[0][..., 0], center, knob, weights.pool_dropped)
             bias = np.where(batch.inside, np.float32(0), _DROPPED)
             batch.hidden, *scores = layer(batch.hidden, bias)
             by_layer[batch.rows, number] = batch.lengths - 2

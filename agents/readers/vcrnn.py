@@ -96,6 +96,17 @@ class Vcrnn(ReaderNetwork):
         """See `ReaderNetwork.options`."""
         return {"levels": list(self.levels), "sharpness": self.sharpness}
 
+    def prime(self, column: int, sharpness: float = 4.0) -> None:
+        """Start with a gate that looks at one value of its token.
+
+        Args:
+            column: Which value; where it is large the token is read.
+            sharpness: Of the gate, in logits by unit of that value.
+        """
+        with torch.no_grad():
+            self.scheduler.weight.mul_(0.1)
+            self.scheduler.weight[0, column] = sharpness
+
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Every step is computed whole, from masked inputs, and its update masked again."""
         vectors = self.vectors(inputs)
