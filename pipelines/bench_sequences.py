@@ -102,7 +102,7 @@ def measure(
         **_figures(found),
         "training_seconds": round(reader.seconds, 1),
         "speed": paired(network, unseen(task, _TIMED, digits=digits, seed=seed).inputs[:_TIMED]),
-        "command": f"bench_sequences(out, rows=['{task}/{row}'], seed={seed})",
+        "command": f"streamdyn bench text --task {task} --reader {row} --seed {seed}",
     }
     length = len(unseen(task, 1, digits=digits, seed=seed).inputs[0])
     made["tokens_touched"] = length * (found.read_rate + found.partial_rate)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from streamdyn.index.placing import put_in_place
+from streamdyn.pipelines.bench_sequences import plot_number_prediction
 from streamdyn.pipelines.bench_text import ROWS, Row
 from streamdyn.pipelines.text_recipes import FAMILIES, RECIPES, TRANSFORMER
 from streamdyn.pipelines.text_runs import FULL
@@ -36,13 +37,21 @@ def pooled_rows(rows: Iterable[Row]) -> list[Row]:
     return sorted(pooled, key=lambda row: (row["task"], order[row["row"]]))
 
 
-def write_page(rows: Sequence[Row], page: Path) -> None:
-    """Write `page` and, beside it, a plot by the name of the page.
+def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -> None:
+    """Write `page` and, beside it, its plots.
+
+    Args:
+        rows: Of `bench_text`.
+        page: Markdown.
+        sequences: Rows of `bench_sequences`.
 
     Raises:
         StoreError: A file cannot be written.
     """
     rows = pooled_rows(rows)
+    gain = page.with_name(f"{page.stem}_length.png")
+    if any("lengths" in row for row in sequences):
+        plot_number_prediction(sequences, gain)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     picture = page.with_suffix(".png")
     plot_curves(rows, picture)
@@ -59,8 +68,9 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
         "made to read everything.",
         f"![accuracy against read rate]({picture.name})",
         *(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks),
+        *([_sequence_tables(sequences, gain.name)] if sequences else []),
         "## Targets",
-        _check_table(checks(rows)),
+        _check_table([*checks(rows), *_sequence_checks(sequences)]),
     ]
     with put_in_place(page) as part:
         part.write_text("\n\n".join(parts) + "\n", "utf-8")
@@ -243,6 +253,55 @@ def _task_table(task: str, rows: Sequence[Row]) -> str:
     if missing:
         end += f"; not measured yet: {', '.join(missing)}"
     return "\n".join([*lines, "", end + "."])
+
+
+def _sequence_tables(rows: Sequence[Row], picture: str) -> str:
+    lines = [
+        "## Generated sequences",
+        "",
+        "| task | reader | score | standard error | read | tokens read | speed | training |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [
+            row["task"],
+            row["row"],
+            f"{row['score']:.4g}",
+            f"{row['standard_error']:.2g}",
+            f"{row['read_rate']:.0%}",
+            f"{row['tokens_touched']:.1f}",
+            _speed(row["speed"]),
+            f"{row['training_seconds']:.0f} s",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", "The score is the accuracy; of adding, the mean squared error (variance 1/6)."]
+    for row in (row for row in rows if "lengths" in row):
+        lines += [
+            "",
+            f"![gain against length]({picture})",
+            "",
+            f"| {row['task']}, tokens | accuracy | tokens read | speed |",
+            "|---|---|---|---|",
+        ]
+        for point in row["lengths"]:
+            lines.append(
+                f"| {point['length']:,} | {100 * point['score']:.1f} "
+                f"± {100 * point['standard_error']:.1f} | {point['tokens_touched']:.1f} "
+                f"| {_speed(point['speed'])} |"
+            )
+    return "\n".join(lines)
+
+
+def _sequence_checks(rows: Sequence[Row]) -> list[Check]:
+    return [
+        Check(
+            f"{row['task']}: {row['row']}",
+            f"{row['score']:.4g} at {row['read_rate']:.0%}",
+            row["met"],
+        )
+        for row in rows
+        if row["met"] is not None
+    ]
 
 
 def _accuracy(entry: Mapping[str, float]) -> str:

@@ -84,6 +84,10 @@ def bench(
     ] = None,
     data: Data = Path("data/text"),
     out: Out = Path("text-runs"),
+    digits: Annotated[
+        Path | None,
+        typer.Option("--digits", metavar="FILE", help="The npz file of the task digits."),
+    ] = None,
     folds: Annotated[
         int, typer.Option("--folds", metavar="N", min=1, help="Of a cross-validated task.")
     ] = 1,
@@ -96,39 +100,59 @@ def bench(
 ) -> None:
     """Train and measure every reader and every trivial policy on every text task.
 
+    Tasks are those of the data folder, and the generated ones: number_prediction, adding,
+    frequency, and digits where the file is given.
+
     One row each: accuracy, what was read, FLOPs, and wall clock against the full read. Rows are
     kept in --out as they are measured; the same command goes on with what is missing.
     """
     from streamdyn.errors import UnknownName
+    from streamdyn.pipelines import bench_sequences as generated
     from streamdyn.pipelines.bench_text import ROWS, bench_text
     from streamdyn.pipelines.text_report import write_page
     from streamdyn.pipelines.text_runs import TextRuns
     from streamdyn.text.tasks import TASKS
 
-    for name in reader or ():
-        if name not in ROWS:
-            raise UnknownName("text reader", name, ROWS)
-    for name in task or ():
-        if name not in TASKS:
-            raise UnknownName("text task", name, TASKS)
+    known_rows = {*ROWS, *(row.split("/")[1] for row in generated.ROWS)}
+    known_tasks = {*TASKS, *generated.TASKS}
+    for name in set(reader or ()) - known_rows:
+        raise UnknownName("text reader", name, sorted(known_rows))
+    for name in set(task or ()) - known_tasks:
+        raise UnknownName("text task", name, sorted(known_tasks))
     _one_thread()
     runs = []
-    for name in task or TASKS:
+    for name in [name for name in task or TASKS if name in TASKS]:
         first = TextRuns(name, data, out, seed=seed, on_epoch=_report)
         more = range(1, min(folds, first.num_folds))
         runs += [
             first,
             *(TextRuns(name, data, out, fold=k, seed=seed, on_epoch=_report) for k in more),
         ]
-    rows = list(bench_text(runs, out, reader or ROWS, on_row=remark))
+    wanted = [row for row in ROWS if row in (reader or ROWS)]
+    rows = list(bench_text(runs, out, wanted, on_row=remark))
+    sequences = generated.bench_sequences(
+        out,
+        rows=[
+            row
+            for row in generated.ROWS
+            if (task is None or row.split("/")[0] in task)
+            and (reader is None or row.split("/")[1] in reader)
+            and (task is not None or digits is not None or not row.startswith("digits/"))
+        ],
+        digits=digits,
+        seed=seed,
+        on_step=remark,
+    )
     if page is not None:
-        write_page(rows, page)
+        write_page(rows, page, sequences)
         remark(f"page: {page}")
     if as_json:
-        print_json(rows)
+        print_json([*rows, *sequences])
         return
     for name in dict.fromkeys(row["task"] for row in rows):
         show(_table(name, [row for row in rows if row["task"] == name]))
+    if sequences:
+        show(_sequence_table(sequences))
 
 
 def _table(task: str, rows: list[dict[str, Any]]) -> Any:
@@ -153,6 +177,26 @@ def _table(task: str, rows: list[dict[str, Any]]) -> Any:
     return table(
         task,
         "reader", ">fold", ">accuracy", ">read", ">speed", ">accuracy at 20 %", ">speed",
+        rows=cells,
+    )  # fmt: skip
+
+
+def _sequence_table(rows: list[dict[str, Any]]) -> Any:
+    cells = [
+        (
+            row["task"],
+            row["row"],
+            f"{row['score']:.4g}",
+            percent(row["read_rate"]),
+            f"{row['tokens_touched']:.1f}",
+            f"{row['speed']['ratio']:.1f}x",
+            {True: "met", False: "missed", None: ""}[row["met"]],
+        )
+        for row in rows
+    ]
+    return table(
+        "generated sequences (score: accuracy, or the mean squared error of adding)",
+        "task", "reader", ">score", ">read", ">tokens", ">speed", "target",
         rows=cells,
     )  # fmt: skip
 
