@@ -56,11 +56,11 @@ _SHORT_READER = replace(_SHORT, anneal=0.6, cost_step=0.015, knob_spread=3.0)
 _LONG = Recipe(epochs=5, longest=150, learning_rate=4e-3, word_dropout=0.1, estimator="greedy")
 _LONG_READER = replace(
     _LONG,
-    epochs=6,
-    longest=120,
+    epochs=4,
+    longest=100,
     batch_size=128,
     learning_rate=2e-3,
-    anneal=0.5,
+    anneal=0.7,
     cost_step=0.01,
     knob_spread=3.0,
 )
@@ -116,19 +116,20 @@ _TRIVIAL = ReaderRecipe(
     options={"rate": 0.25},
     changes={"longest": 600, "knob_spread": 2.0, "batch_size": 64},
 )
+_LONGER = {"epochs": 6, "longest": 120, "anneal": 0.5}
 _REINFORCE = {"cost_weight": 0.5, "policy_weight": 0.1, "entropy_weight": 0.02}
 RECIPES: dict[str, ReaderRecipe] = {
     "skip_lstm": ReaderRecipe("skip update", "straight_through", reader="skip_rnn"),
     "skip_gru": ReaderRecipe("skip update", "straight_through", reader="skip_rnn", cell="gru"),
     "leap_lstm": ReaderRecipe("skip update", "gumbel"),
-    "skim_rnn": ReaderRecipe("partial update", "gumbel"),
+    "skim_rnn": ReaderRecipe("partial update", "gumbel", changes=_LONGER),
     "vcrnn": ReaderRecipe("partial update", "straight_through"),
     "hm_rnn": ReaderRecipe("hierarchical", "straight_through"),
     "lstm_jump": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
     "lstm_shuttle": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
     "structural_jump": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
     "reread_stop": ReaderRecipe("stop", "reinforce", changes=_REINFORCE),
-    "jumper": ReaderRecipe("stop", "oracle", has_target=False),
+    "jumper": ReaderRecipe("stop", "oracle", has_target=False, changes=_LONGER),
     "transkimmer": ReaderRecipe("transformer", "straight_through"),
     "first_k": _TRIVIAL,
     "last_k": _TRIVIAL,
