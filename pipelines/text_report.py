@@ -54,7 +54,8 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         plot_number_prediction(sequences, gain)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     picture = page.with_suffix(".png")
-    plot_curves(rows, picture)
+    if rows:
+        plot_curves(rows, picture)
     parts = [
         "# Readers of text, measured",
         "Made by `streamdyn bench text --page`; every figure is of an executed run on the test "
@@ -66,7 +67,7 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         "error. *at 20 %*: the knob at which held-out texts are read so far on average; *20 % at "
         "most*: `rate=0.2`, which no text exceeds. *full* in the last column: the same weights "
         "made to read everything.",
-        f"![accuracy against read rate]({picture.name})",
+        *([f"![accuracy against read rate]({picture.name})"] if rows else []),
         *(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks),
         *([_sequence_tables(sequences, gain.name)] if sequences else []),
         "## Targets",

@@ -144,9 +144,7 @@ RECIPES: dict[str, dict[str, SequenceRecipe]] = {
     "adding": _rows(
         Stage(replace(_WHOLE, epochs=5)),
         # The error to lose is about a thousandth.
-        Stage(
-            replace(_SKIP, epochs=8, anneal=0.5, target_rate=0.5, cost_step=1e-4, cost_gain=0.01)
-        ),
+        Stage(replace(_SKIP, epochs=12, target_rate=0.57, cost_step=1e-4, cost_gain=0.01)),
         Stage(replace(_WHOLE, epochs=2, learning_rate=2e-3)),
     ),
     "frequency": _rows(

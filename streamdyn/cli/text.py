@@ -94,7 +94,11 @@ def bench(
     seed: Seed = 0,
     page: Annotated[
         Path | None,
-        typer.Option("--page", metavar="FILE", help="Also write tables as .md and plots beside."),
+        typer.Option(
+            "--page",
+            metavar="FILE",
+            help="Also write all rows in --out as tables, .md, with plots beside.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -108,7 +112,7 @@ def bench(
     """
     from streamdyn.errors import UnknownName
     from streamdyn.pipelines import bench_sequences as generated
-    from streamdyn.pipelines.bench_text import ROWS, bench_text
+    from streamdyn.pipelines.bench_text import ROWS, RowFile, bench_text
     from streamdyn.pipelines.text_report import write_page
     from streamdyn.pipelines.text_runs import TextRuns
     from streamdyn.text.tasks import TASKS
@@ -144,7 +148,8 @@ def bench(
         on_step=remark,
     )
     if page is not None:
-        write_page(rows, page, sequences)
+        kept = [RowFile(out / name).read() for name in ("rows.jsonl", "sequences.jsonl")]
+        write_page(kept[0], page, kept[1])
         remark(f"page: {page}")
     if as_json:
         print_json([*rows, *sequences])
