@@ -66,7 +66,8 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         "text by text, median of 5 rounds with the smallest and the greatest. ± is one standard "
         "error. *at 20 %*: the knob at which held-out texts are read so far on average; *20 % at "
         "most*: `rate=0.2`, which no text exceeds. *full* in the last column: the same weights "
-        "made to read everything.",
+        "made to read everything. A text of ten tokens is read in less time than a call to "
+        "torch takes: there the FLOPs say more than the speed.",
         *([f"![accuracy against read rate]({picture.name})"] if rows else []),
         *(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks),
         *([_sequence_tables(sequences, gain.name)] if sequences else []),
@@ -165,9 +166,11 @@ def plot_curves(rows: Sequence[Row], target: Path) -> None:
             family = row["family"]
             number = seen[family] = seen.get(family, -1) + 1
             points = list(row["points"].values())
-            panel.plot(
+            panel.errorbar(
                 [point["read_rate"] for point in points],
                 [point["accuracy"] for point in points],
+                [point["standard_error"] for point in points],
+                elinewidth=0.5,
                 color=_COLORS[family],
                 marker=_MARKERS[number % len(_MARKERS)],
                 linestyle=":" if family == "trivial" else "-",
