@@ -1,4 +1,7 @@
-"""Run every benchmark on a folder of videos and write what they print to docs/benchmarks.md."""
+"""Run every benchmark and write what they print to docs/benchmarks.md.
+
+The argument is a folder of videos; beside it is `docs`, the folder of texts that `skim.py` reads.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ def commands(folder: Path) -> list[tuple[str, list[str]]]:
         ("Planning from packets", ["planning.py", idle]),
         ("Memory over two hours", ["memory.py", idle]),
         ("Import", ["import_time.py"]),
+        ("Skim", ["skim.py", str(folder.parent / "docs")]),
     ]
 
 
