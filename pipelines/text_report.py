@@ -82,19 +82,19 @@ def checks(rows: Sequence[Row]) -> list[Check]:
     """The targets of this project for the rows that are there."""
     table = {(row["task"], row["row"]): row for row in rows}
     found: list[Check] = []
-    for task, row, least in (
+    for task, reader, least in (
         ("imdb", FULL, 0.90),
         ("imdb", TRANSFORMER, 0.91),
         ("rotten_tomatoes", FULL, 0.78),
         ("sst", FULL, 0.82),
         ("trec", FULL, 0.90),
     ):
-        if (task, row) in table:
-            figures = table[task, row]
-            entry = figures["as_trained"] if row == FULL else figures["points"]["1.0"]
+        if (task, reader) in table:
+            figures = table[task, reader]
+            entry = figures["as_trained"] if reader == FULL else figures["points"]["1.0"]
             found.append(
                 Check(
-                    f"{task}: full read of {row} at least {least:.0%}",
+                    f"{task}: full read of {reader} at least {least:.0%}",
                     _accuracy(entry),
                     entry["accuracy"] >= least,
                 )

@@ -118,7 +118,7 @@ def bench(
     from streamdyn.text.tasks import TASKS
 
     known_rows = {*ROWS, *(row.split("/")[1] for row in generated.ROWS)}
-    known_tasks = {*TASKS, *generated.TASKS}
+    known_tasks = {*TASKS, *(row.split("/")[0] for row in generated.ROWS)}
     for name in set(reader or ()) - known_rows:
         raise UnknownName("text reader", name, sorted(known_rows))
     for name in set(task or ()) - known_tasks:
