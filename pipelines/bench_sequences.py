@@ -9,18 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.index.placing import put_in_place
 from streamdyn.learning.evaluation import Evaluation
-from streamdyn.nn.cells import pooled
-from streamdyn.pipelines.bench_text import Row, RowFile
+from streamdyn.pipelines.bench_text import Row, RowFile, full_read, ratios
 from streamdyn.pipelines.train_sequences import (
     RECIPES,
     TASKS,
@@ -148,7 +144,7 @@ def paired(network: ReaderNetwork, inputs: Sequence[np.ndarray[Any, Any]]) -> Ro
     for x in inputs[:3]:
         read(x)
         full_read(network, x)
-    ratios, mine, theirs = [], [], []
+    mine, theirs = [], []
     for _ in range(ROUNDS):
         own = other = 0.0
         for x in inputs:
@@ -158,25 +154,9 @@ def paired(network: ReaderNetwork, inputs: Sequence[np.ndarray[Any, Any]]) -> Ro
             full_read(network, x)
             own += middle - began
             other += time.perf_counter() - middle
-        ratios.append(other / own)
-        mine.append(1e3 * own / len(inputs))
-        theirs.append(1e3 * other / len(inputs))
-    return {
-        "ratio": median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "ms": median(mine),
-        "full_ms": median(theirs),
-    }
-
-
-@torch.inference_mode()
-def full_read(network: ReaderNetwork, x: np.ndarray[Any, Any]) -> Tensor:
-    """`(1, num_outputs)` of a sequence read by torch's own fused cell, as anyone would run it."""
-    states, _ = network.cell.fused(network.vectors(torch.from_numpy(x)[None]))  # (1, T, H)
-    if network.spec.pooling == "last":
-        return network.classify(states[:, -1])
-    return network.classify(pooled(states, torch.ones(1, len(x), dtype=torch.bool)))
+        mine.append(own)
+        theirs.append(other)
+    return ratios(mine, theirs, len(inputs))
 
 
 def plot_number_prediction(rows: Iterable[Row], target: Path) -> None:

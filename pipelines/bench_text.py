@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from streamdyn.errors import StoreError
 from streamdyn.nn.cells import pooled
@@ -171,7 +171,7 @@ def paired(
     chosen = [text for text in texts[:TIMED_TEXTS] if text.strip()]
     for text in chosen[:5]:
         full(text), reader(text, **asked)
-    ratios, whole, mine, theirs = [], [], [], []
+    mine, theirs, whole = [], [], []
     for _ in range(ROUNDS):
         own = own_tokens = other = other_tokens = 0.0
         for text in chosen:
@@ -181,18 +181,10 @@ def paired(
             tokens, read = full(text)
             other_tokens += tokens
             other += read
-        ratios.append(other / own)
+        mine.append(own)
+        theirs.append(other)
         whole.append((other + other_tokens) / (own + own_tokens))
-        mine.append(1e3 * own / len(chosen))
-        theirs.append(1e3 * other / len(chosen))
-    return {
-        "ratio": median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-        "ratio_with_tokens": median(whole),
-        "ms": median(mine),
-        "full_ms": median(theirs),
-    }
+    return ratios(mine, theirs, len(chosen)) | {"ratio_with_tokens": median(whole)}
 
 
 def _full(run: TextRuns, name: str, reader: SkimReader) -> Callable[[str], tuple[float, float]]:
@@ -204,35 +196,40 @@ def _full(run: TextRuns, name: str, reader: SkimReader) -> Callable[[str], tuple
 
         return read_all
     full = run.full(RECIPES[name].cell)
-    assert isinstance(full.network, ReaderNetwork)
-    fused = FusedRead(full.network)
+    network = full.network
 
     def read(text: str) -> tuple[float, float]:
         began = time.perf_counter()
         ids = full.coder.encode(text).ids
         coded = time.perf_counter()
-        fused(ids)
+        full_read(network, ids)
         return coded - began, time.perf_counter() - coded
 
     return read
 
 
-class FusedRead:
-    """A full read by torch's own fused cell, one text at a time, as anyone would run it.
+@torch.inference_mode()
+def full_read(network: ReaderNetwork, x: np.ndarray[Any, Any]) -> Tensor:
+    """`(1, num_outputs)` of one text by torch's own fused cell, as anyone would run it."""
+    states, _ = network.cell.fused(network.vectors(torch.from_numpy(x)[None]))  # (1, T, H)
+    if network.spec.pooling == "last":
+        return network.classify(states[:, -1])
+    return network.classify(pooled(states, torch.ones(1, len(x), dtype=torch.bool)))
+
+
+def ratios(own: Sequence[float], full: Sequence[float], count: int) -> Row:
+    """Time of the full read over the reader's: median, least and greatest round.
 
     Args:
-        network: Its embedding, cell and head.
+        own: Seconds of the reader, one a round.
+        full: Seconds of the full read.
+        count: Texts a round.
     """
-
-    def __init__(self, network: ReaderNetwork) -> None:
-        assert network.embed is not None
-        self._embed: nn.Embedding = network.embed
-        self._cell, self._head = network.cell.fused, network.head
-
-    @torch.inference_mode()
-    def __call__(self, ids: np.ndarray[Any, Any]) -> Tensor:
-        """`(1, num_outputs)` from `(T,)` ids."""
-        states, _ = self._cell(self._embed(torch.from_numpy(ids)[None]))  # (1, T, H)
-        inside = torch.ones(1, len(ids), dtype=torch.bool)
-        out: Tensor = self._head(pooled(states, inside))
-        return out
+    each = [theirs / mine for mine, theirs in zip(own, full, strict=True)]
+    return {
+        "ratio": median(each),
+        "ratio_min": min(each),
+        "ratio_max": max(each),
+        "ms": 1e3 * median(own) / count,
+        "full_ms": 1e3 * median(full) / count,
+    }

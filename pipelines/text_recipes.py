@@ -85,7 +85,6 @@ _SIZES: dict[str, TaskSizes] = {
         target_rate=0.2,
         options={},
     ),
-    "ag_news": TaskSizes(_SHORT, _SHORT_READER),
 }
 _DEFAULT = TaskSizes(_SHORT, _SHORT_READER)
 

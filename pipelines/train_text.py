@@ -26,7 +26,7 @@ from streamdyn.text.network import NetworkSpec, ReaderNetwork
 from streamdyn.text.pretrained import ReaderModel
 from streamdyn.text.tasks import Split, Task, load_task
 from streamdyn.text.vectors import label_importance, log_count_ratio, wordllama_vectors
-from streamdyn.text.words import Vocabulary
+from streamdyn.text.words import TextCoder, Vocabulary
 
 
 @runtime_checkable
@@ -67,7 +67,7 @@ def prepare(name: str, folder: Path, *, fold: int = 0) -> Prepared:
     coder = Vocabulary.from_texts(
         task.train.texts, at_least=chosen.words_at_least, limit=chosen.max_words
     )
-    train, dev, test = (_coded(split, coder) for split in (task.train, task.dev, task.test))
+    train, dev, test = (coded(split, coder) for split in (task.train, task.dev, task.test))
     ratios = log_count_ratio(train.inputs, task.train.labels, len(coder))  # type: ignore[arg-type]
     if len(task.labels) == 2:
         ratios = ratios[:, 1:]
@@ -209,5 +209,6 @@ def _run(
         ).run()
 
 
-def _coded(split: Split, coder: Vocabulary) -> Examples:
+def coded(split: Split, coder: TextCoder) -> Examples:
+    """A part of a task in ids."""
     return Examples([coder.encode(text).ids for text in split.texts], split.labels)

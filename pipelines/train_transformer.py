@@ -17,10 +17,10 @@ from streamdyn.learning.evaluation import calibrate
 from streamdyn.learning.examples import Examples
 from streamdyn.learning.trainer import Trainer
 from streamdyn.pipelines.text_recipes import TRANSFORMER, sizes
-from streamdyn.pipelines.train_text import FOR_CALIBRATION, OnEpoch, facts
+from streamdyn.pipelines.train_text import FOR_CALIBRATION, OnEpoch, coded, facts
 from streamdyn.registry import parts
 from streamdyn.text.pretrained import ReaderModel
-from streamdyn.text.tasks import Split, Task, load_task
+from streamdyn.text.tasks import Task, load_task
 from streamdyn.text.wordpiece import WordPieces
 
 
@@ -38,11 +38,7 @@ class Pieces:
 def prepare_pieces(name: str, folder: Path, *, fold: int = 0) -> Pieces:
     """Read a task and cut its texts into the pieces of MiniLM."""
     task, coder = load_task(name, folder, fold=fold), WordPieces()
-
-    def coded(split: Split) -> Examples:
-        return Examples([coder.encode(text).ids for text in split.texts], split.labels)
-
-    return Pieces(task, coder, coded(task.train), coded(task.dev), coded(task.test))
+    return Pieces(task, coder, *(coded(part, coder) for part in (task.train, task.dev, task.test)))
 
 
 def train_transformer(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from streamdyn.errors import ConfigError
 from streamdyn.nn import kernels
 from streamdyn.nn.cells import Cell, Pools, num_weights
-from streamdyn.nn.gates import Sampling, choose
+from streamdyn.nn.gates import Sampling, choose, look_at
 from streamdyn.nn.kernels import FULL, LOOKS, LSTM, PARTIAL, POSITION, compiled
 from streamdyn.plan import Action
 from streamdyn.registry import reader
@@ -66,16 +66,9 @@ class SkimRnn(ReaderNetwork):
         """See `ReaderNetwork.options`."""
         return {"small_size": self.small_size, "skim_bonus": self.skim_bonus}
 
-    def prime(self, column: int, sharpness: float = 4.0) -> None:
-        """Start with a gate that looks at one value of its token.
-
-        Args:
-            column: Which value; where it is large the token is read.
-            sharpness: Of the gate, in logits by unit of that value.
-        """
-        with torch.no_grad():
-            self.gate.weight.mul_(0.1)
-            self.gate.weight[0, column] = sharpness
+    def prime(self, column: int) -> None:
+        """Start with a gate that reads where this value of the token is large."""
+        look_at(self.gate, column)
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Both cells run at every step; the choice picks one of the states."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from streamdyn.errors import ConfigError
 from streamdyn.nn import kernels
 from streamdyn.nn.cells import Pools
-from streamdyn.nn.gates import Sampling
+from streamdyn.nn.gates import Sampling, look_at
 from streamdyn.nn.kernels import FULL, LOOKS, LSTM, MAX, PARTIAL, POSITION, SUM, compiled
 from streamdyn.plan import Action
 from streamdyn.registry import reader
@@ -96,16 +96,9 @@ class Vcrnn(ReaderNetwork):
         """See `ReaderNetwork.options`."""
         return {"levels": list(self.levels), "sharpness": self.sharpness}
 
-    def prime(self, column: int, sharpness: float = 4.0) -> None:
-        """Start with a gate that looks at one value of its token.
-
-        Args:
-            column: Which value; where it is large the token is read.
-            sharpness: Of the gate, in logits by unit of that value.
-        """
-        with torch.no_grad():
-            self.scheduler.weight.mul_(0.1)
-            self.scheduler.weight[0, column] = sharpness
+    def prime(self, column: int) -> None:
+        """Start with a gate that reads where this value of the token is large."""
+        look_at(self.scheduler, column)
 
     def masked(self, inputs: Tensor, lengths: Tensor, sampling: Sampling) -> Masked:
         """Every step is computed whole, from masked inputs, and its update masked again."""

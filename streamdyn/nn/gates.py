@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Estimator = Literal["greedy", "straight_through", "gumbel", "reinforce"]
 
@@ -77,3 +77,16 @@ def round_straight_through(p: Tensor) -> Tensor:
     Paper: Campos et al. 2018, Skip RNN, arXiv:1708.06834, equation 7.
     """
     return (p >= 0.5).to(p.dtype) + p - p.detach()
+
+
+def look_at(gate: nn.Linear, column: int, sharpness: float = 4.0) -> None:
+    """Let the first logit of a gate look at one input, and hardly at the others.
+
+    Args:
+        gate: Changed in place.
+        column: Which input; where it is large so is the logit.
+        sharpness: Logits by unit of that input.
+    """
+    with torch.no_grad():
+        gate.weight.mul_(0.1)
+        gate.weight[0, column] = sharpness
