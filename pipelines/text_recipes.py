@@ -22,6 +22,8 @@ _FOR_SENTENCES: Mapping[str, Mapping[str, Any]] = {
     "reread_stop": {"chunk_size": 3},
     "jumper": {"max_sentence": 4},
 }
+# Later gates and exits cost a long text more accuracy than they save time.
+_ONE_GATE: Mapping[str, Any] = {"gates": (0,), "exits": (6,), "rank": 16}
 _SHORT_PIECES = Recipe(epochs=6, batch_size=32, learning_rate=1e-3)
 _LONG_PIECES = replace(_SHORT_PIECES, epochs=3, longest=320)
 
@@ -44,6 +46,8 @@ class TaskSizes:
     """Share of the tokens that readers are trained to read."""
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: _FOR_SENTENCES)
     """Row in `RECIPES` → options of its network, besides the row's own."""
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Row in `RECIPES` → changes to `reader`, after the row's own."""
     pieces: Recipe = _SHORT_PIECES
     """Trains the transformer, which reads word pieces and starts from MiniLM."""
     piece_rates: tuple[float, ...] = (1.0, 0.5, 0.3)
@@ -64,7 +68,11 @@ _LONG_READER = replace(
     cost_step=0.01,
     knob_spread=3.0,
 )
+# What looks ahead learns better from longer windows: 90.8 % of held-out reviews at a fifth of their
+# tokens from windows of 250.
+_LOOKS_FAR = {"longest": 250, "batch_size": 64, "learning_rate": 1.5e-3, "anneal": 0.6}
 _SIZES: dict[str, TaskSizes] = {
+    "trec": TaskSizes(_SHORT, _SHORT_READER, hidden_size=200, input_size=256),
     "imdb": TaskSizes(
         _LONG,
         _LONG_READER,
@@ -72,9 +80,10 @@ _SIZES: dict[str, TaskSizes] = {
         input_size=64,
         words_at_least=5,
         target_rate=0.2,
-        options={},
+        options={"transkimmer": _ONE_GATE},
+        changes={"leap_lstm": _LOOKS_FAR},
         pieces=_LONG_PIECES,
-        piece_rates=(1.0, 0.4, 0.2, 0.1),
+        piece_rates=(1.0, 0.5, 0.2, 0.2, 0.1),
     ),
     "movie_reviews": TaskSizes(
         replace(_LONG, epochs=12, batch_size=32),
@@ -83,7 +92,9 @@ _SIZES: dict[str, TaskSizes] = {
         input_size=64,
         words_at_least=3,
         target_rate=0.2,
-        options={},
+        options={"transkimmer": _ONE_GATE},
+        pieces=replace(_LONG_PIECES, epochs=6),
+        piece_rates=(1.0, 0.5, 0.2, 0.2, 0.1),
     ),
 }
 _DEFAULT = TaskSizes(_SHORT, _SHORT_READER)

@@ -157,7 +157,7 @@ def train_reader(
         estimator=how.estimator,
         target_rate=(chosen.target_rate if rate is None else rate) if how.has_target else None,
         seed=seed,
-        **how.changes,
+        **{**how.changes, **chosen.changes.get(row, {})},
     )
     reports = _run(network, prepared.train, numbers, checkpoint, row, on_epoch)
     held_out = prepared.dev.inputs[:FOR_CALIBRATION]

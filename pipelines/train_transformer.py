@@ -66,6 +66,7 @@ def train_transformer(
             # Votes counted on the texts that the encoder learns from leave it nothing to learn.
             wide=False,
             low_precision=True,
+            **chosen.options.get(TRANSFORMER, {}),
         )
         network.prime(pieces.train.inputs, pieces.train.targets)
         reports = Trainer(

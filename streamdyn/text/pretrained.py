@@ -2,7 +2,8 @@
 
 ```
 config.json         sizes, labels, calibration, and the SHA-256 of the two files below
-model.safetensors   weights; floats may be stored as float16 and are loaded as float32
+model.safetensors   weights; floats may be stored as float16, and word vectors in 8 bits with a
+                    factor a word, and are loaded as float32
 vocabulary.txt      one word a line, in the order of the ids; word pieces have none
 README.md           the model card, where there is one
 ```
@@ -37,6 +38,7 @@ CONFIG, WEIGHTS, WORDS, CARD = "config.json", "model.safetensors", "vocabulary.t
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 """Folders `task/reader/`, and `task/default.txt` with the name of the reader meant by the task."""
 AGAIN = "download or save the model again"
+_VECTORS, _FACTORS = "embed.weight", "embed.factors"
 
 
 class SizedCoder(TextCoder, Sized, Protocol):
@@ -84,15 +86,16 @@ def save(model: ReaderModel, folder: str | Path, *, half: bool = False) -> None:
     Args:
         model: What to write.
         folder: Made with its parents; other files in it are left alone.
-        half: Store floats as float16.
+        half: Store floats as float16, and word vectors in 8 bits.
 
     Raises:
         ConfigError: The model cannot be stored this way.
     """
     folder = Path(folder)
-    weights = {
-        name: _stored(name, value, half) for name, value in model.network.state_dict().items()
-    }
+    state = model.network.state_dict()
+    if half and _VECTORS in state:
+        state[_VECTORS], state[_FACTORS] = _in_bytes(state[_VECTORS])
+    weights = {name: _stored(name, value, half) for name, value in state.items()}
     files = {
         WEIGHTS: safetensors.torch.save(weights),
     }
@@ -200,6 +203,12 @@ def _stored(name: str, value: Tensor, half: bool) -> Tensor:
     raise ConfigError(f"{name} has values too large for float16; save it with half=False")
 
 
+def _in_bytes(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """`(V, D)` int8 and the `(V,)` factors that make them vectors again."""
+    factors = (vectors.detach().abs().amax(1).clamp(min=1e-3) / 127).half().float()
+    return (vectors.detach() / factors[:, None]).round().to(torch.int8), factors
+
+
 def _coder_kind(coder: SizedCoder) -> str:
     for kind, known in (("words", Vocabulary), ("wordpiece", WordPieces)):
         if isinstance(coder, known):
@@ -262,6 +271,8 @@ def _fill(network: ReaderNetwork, path: Path, data: bytes) -> None:
         found = safetensors.torch.load(data)
     except safetensors.SafetensorError as exc:
         raise ModelError(f"{path} cannot be read: {exc}; {AGAIN}") from exc
+    if _FACTORS in found:
+        found[_VECTORS] = found[_VECTORS] * found.pop(_FACTORS).float()[:, None]
     wanted = network.state_dict()
     shapes = {name: tuple(value.shape) for name, value in found.items()}
     for name, value in wanted.items():
