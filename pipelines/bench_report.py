@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from streamdyn.errors import ConfigError
-from streamdyn.index.placing import put_in_place
+from streamdyn.pipelines.plots import save_plot
 from streamdyn.receipt import STAGES, Receipt
 
 STRIDES = (*range(1, 61), *range(62, 121, 2), *range(125, 401, 5))
@@ -172,18 +171,6 @@ class BenchReport:
         return {**run.as_dict(), "equal_stride": stride, "equal_stride_share": share}
 
 
-def plot_format(target: Path) -> str:
-    """`png` or `svg`, by the suffix.
-
-    Raises:
-        ConfigError: Another suffix.
-    """
-    suffix = target.suffix.lower().removeprefix(".")
-    if suffix not in ("png", "svg"):
-        raise ConfigError(f"cannot plot to {target}: its name must end in .png or .svg")
-    return suffix
-
-
 def plot(report: BenchReport, target: Path) -> None:
     """Agreement against share recognized, pooled, as PNG or SVG by the suffix of `target`.
 
@@ -222,8 +209,4 @@ def plot(report: BenchReport, target: Path) -> None:
     axes.title.set_fontsize(9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    try:
-        with put_in_place(target) as part:
-            figure.savefig(part, dpi=150, format=plot_format(target))
-    finally:
-        plt.close(figure)
+    save_plot(figure, target)

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from streamdyn.errors import ConfigError, UnknownName
-from streamdyn.index.placing import put_in_place
 from streamdyn.learning.evaluation import Evaluation
 from streamdyn.pipelines.bench_text import Row, RowFile, full_read, ratios
+from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.train_sequences import (
     RECIPES,
     TASKS,
@@ -196,11 +196,7 @@ def plot_number_prediction(rows: Iterable[Row], target: Path) -> None:
     panel.margins(x=0.12)
     panel.grid(alpha=0.3, which="both")
     panel.legend()
-    try:
-        with put_in_place(target) as part:
-            figure.savefig(part, dpi=110, format=target.suffix[1:])
-    finally:
-        plt.close(figure)
+    save_plot(figure, target)
 
 
 def _kept(

@@ -65,9 +65,9 @@ def bench(
     """
     from streamdyn.config import PartConfig, parse_part
     from streamdyn.pipelines.bench_report import plot as draw
-    from streamdyn.pipelines.bench_report import plot_format
     from streamdyn.pipelines.compare_policies import DEFAULT_POLICIES
     from streamdyn.pipelines.compare_policies import bench as run_bench
+    from streamdyn.pipelines.plots import plot_format
     from streamdyn.pipelines.video_index import find_videos
 
     if plot is not None:
