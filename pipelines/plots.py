@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from streamdyn.errors import ConfigError
 from streamdyn.index.placing import put_in_place
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def plot_format(target: Path) -> str:
@@ -24,8 +21,8 @@ def plot_format(target: Path) -> str:
     return suffix
 
 
-def save_plot(figure: Figure, target: Path) -> None:
-    """Write a figure of pyplot and close it.
+def save_plot(figure: Any, target: Path) -> None:
+    """Write a `matplotlib.figure.Figure` of pyplot and close it.
 
     Raises:
         ConfigError: The suffix of `target` is not that of a plot.
