@@ -209,4 +209,4 @@ def plot(report: BenchReport, target: Path) -> None:
     axes.title.set_fontsize(9)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    save_plot(figure, target)
+    save_plot(figure, target, dpi=150)

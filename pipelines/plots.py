@@ -21,7 +21,7 @@ def plot_format(target: Path) -> str:
     return suffix
 
 
-def save_plot(figure: Any, target: Path) -> None:
+def save_plot(figure: Any, target: Path, dpi: int = 110) -> None:
     """Write a `matplotlib.figure.Figure` of pyplot and close it.
 
     Raises:
@@ -32,6 +32,6 @@ def save_plot(figure: Any, target: Path) -> None:
 
     try:
         with put_in_place(target) as part:
-            figure.savefig(part, dpi=110, format=plot_format(target))
+            figure.savefig(part, dpi=dpi, format=plot_format(target))
     finally:
         plt.close(figure)

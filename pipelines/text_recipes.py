@@ -22,10 +22,12 @@ _FOR_SENTENCES: Mapping[str, Mapping[str, Any]] = {
     "reread_stop": {"chunk_size": 3},
     "jumper": {"max_sentence": 4},
 }
-# Later gates and exits cost a long text more accuracy than they save time.
+# On IMDb one gate gave 87.0 % of held-out reviews at a fifth of their pieces. Three gates with
+# exits gave 81.3, though by a knob that still narrowed the later ones too.
 _ONE_GATE: Mapping[str, Any] = {"gates": (0,), "exits": (6,), "rank": 16}
 _SHORT_PIECES = Recipe(epochs=6, batch_size=32, learning_rate=1e-3)
 _LONG_PIECES = replace(_SHORT_PIECES, epochs=3, longest=320)
+_LONG_RATES = (1.0, 0.5, 0.2, 0.2, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ _SIZES: dict[str, TaskSizes] = {
         options={"transkimmer": _ONE_GATE},
         changes={"leap_lstm": _LOOKS_FAR},
         pieces=_LONG_PIECES,
-        piece_rates=(1.0, 0.5, 0.2, 0.2, 0.1),
+        piece_rates=_LONG_RATES,
     ),
     "movie_reviews": TaskSizes(
         replace(_LONG, epochs=12, batch_size=32),
@@ -94,7 +96,7 @@ _SIZES: dict[str, TaskSizes] = {
         target_rate=0.2,
         options={"transkimmer": _ONE_GATE},
         pieces=replace(_LONG_PIECES, epochs=6),
-        piece_rates=(1.0, 0.5, 0.2, 0.2, 0.1),
+        piece_rates=_LONG_RATES,
     ),
 }
 _DEFAULT = TaskSizes(_SHORT, _SHORT_READER)
