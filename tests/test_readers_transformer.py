@@ -129,13 +129,33 @@ def test_later_layers_compute_fewer_tokens_and_a_larger_knob_reads_less(executor
 
 
 def test_a_row_reads_the_same_alone_and_in_a_ragged_batch(executor) -> None:
-    docs = documents()
+    docs = documents([*LENGTHS, 150, 152, 155])
     together = executor.read(docs, 0.0, exit_confidence=0.5)
     for doc, reading in zip(docs, together, strict=True):
         (alone,) = executor.read([doc], 0.0, exit_confidence=0.5)
         assert alone.exit_layer == reading.exit_layer
         assert alone.flops == reading.flops
         np.testing.assert_allclose(alone.logits, reading.logits, atol=1e-5)
+
+
+def test_a_mixed_batch_computes_little_padding() -> None:
+    shapes = []
+
+    def recorded(layer):
+        def forward(hidden: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
+            shapes.append(hidden.shape[:2])
+            return layer(hidden, bias)
+
+        return forward
+
+    executor = network(gates=(0,)).executor()
+    layers = [recorded(layer) for layer in executor.weights.layers]
+    executor.weights = executor.weights._replace(layers=layers)
+    rng = np.random.default_rng(2)
+    readings = executor.read(documents(rng.integers(1, 500, 32).tolist()), -1e9)
+    kept = sum(int(reading.tokens_by_layer.sum()) for reading in readings)
+    assert {rows > 1 for rows, _ in shapes} == {True, False}
+    assert kept < sum(rows * length for rows, length in shapes) < 1.1 * kept
 
 
 def test_a_row_leaves_at_the_first_head_that_is_sure(executor) -> None:

@@ -11,7 +11,7 @@ layer 2, 3           the second row is sure     [CLS] [SEP] a c          and goe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from streamdyn.plan import Action
 from streamdyn.text.budget_knob import UNLIMITED
 from streamdyn.text.network import Actions, Ids, ReadState
 
+_BATCH_TOKENS = 512
 _DROPPED = np.float32(-1e9)
 _DONE, _KNOB, _CONFIDENCE, _PATIENCE, _FLOPS, _LOGITS = range(6)
 """Where `ReadState.aux` holds what."""
@@ -80,7 +81,8 @@ class TranskimmerExecutor:
     Args:
         weights: Of the network.
         capacity: Tokens that the encoder takes.
-        batch_size: Rows that are computed together.
+        batch_size: Rows that are computed together, at most; a CPU computes padding too, and so
+            they are of nearly one length.
     """
 
     modes = ("exact",)
@@ -110,10 +112,8 @@ class TranskimmerExecutor:
         """
         chosen = [self._first_gate(ids, knob, max_reads) for ids in documents]
         rule = _Rule(np.float32(knob), exit_confidence, patience)
-        order = np.argsort([int(kept.sum()) for kept in chosen], kind="stable")
         readings: dict[int, RowReading] = {}
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size].tolist()
+        for rows in _batches([int(kept.sum()) for kept in chosen], self.batch_size):
             answers = self._encode([documents[row][chosen[row]] for row in rows], rule)
             for row, answer in zip(rows, answers, strict=True):
                 layers = len(answer.by_layer)
@@ -254,6 +254,20 @@ class TranskimmerExecutor:
         return float((linear + attention).sum() + gates + votes) + (
             2.0 * heads * HIDDEN_SIZE * self._num_outputs
         )
+
+
+def _batches(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Rows of nearly one length, and no more tokens together than stay in the cache."""
+    batch: list[int] = []
+    for row in np.argsort(lengths, kind="stable").tolist():
+        longest, count = lengths[row], len(batch) + 1
+        full = count > size or count * longest > _BATCH_TOKENS
+        if batch and (full or longest > lengths[batch[0]] * 17 / 16 + 4):
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _actions(chosen: npt.NDArray[np.bool_]) -> Actions:
