@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +38,8 @@ WHOLE = (1.0, 0.2)
 """Measured over the whole test part."""
 CURVE_TEXTS = 2000
 """Test texts of the other points of a curve, at most."""
+CONFIDENCES = (0.7, 0.8, 0.9, 0.95, 0.99)
+"""At which a transformer with early heads stops, with all tokens read."""
 TIMED_TEXTS = 100
 ROUNDS = 5
 READ_ALL = -1e9
@@ -110,13 +112,13 @@ def bench_text(
 def measure(run: TextRuns, name: str) -> Row:
     """Train a reader unless it is there, execute it on the test part, and time it."""
     model = run.model(name)
-    reader = SkimReader(model)
+    reader = SkimReader(replace(model, options={}))
     test = (run.pieces if name == TRANSFORMER else run.prepared).task.test
     order = np.random.default_rng(0).permutation(len(test))[:CURVE_TEXTS]
     some = Split([test.texts[i] for i in order], test.labels[order])
     row: Row = {
         "family": "trivial" if name == FULL else RECIPES[name].family,
-        "as_trained": score(reader, test),
+        "as_trained": score(SkimReader(model), test),
         "facts": dict(model.facts),
     }
     if name == FULL:
@@ -127,11 +129,26 @@ def measure(run: TextRuns, name: str) -> Row:
         str(rate): score(reader, test if rate in WHOLE else some, threshold=knob)
         for rate, knob in knobs.items()
     }
-    speed = {"as_trained": paired(reader, full, some.texts)}
+    speed = {"as_trained": paired(SkimReader(model), full, some.texts)}
     for rate in MAIN_RATES:
         speed[str(rate)] = paired(reader, full, some.texts, threshold=knobs[rate])
-    capped = {str(rate): score(reader, some, rate=rate) for rate in MAIN_RATES}
-    return row | {"points": points, "capped": capped, "speed": speed}
+    row |= {
+        "points": points,
+        "capped": {str(rate): score(reader, some, rate=rate) for rate in MAIN_RATES},
+        "speed": speed,
+    }
+    if name == TRANSFORMER and model.options:
+        row["exits"] = {}
+        for confidence in CONFIDENCES:
+            leaves = SkimReader(replace(model, options={"exit_confidence": confidence}))
+            row["exits"][str(confidence)] = score(leaves, some, threshold=READ_ALL)
+            speed[exit_key(confidence)] = paired(leaves, full, some.texts, threshold=READ_ALL)
+    return row
+
+
+def exit_key(confidence: float | str) -> str:
+    """Of `speed`, where rows stop early."""
+    return f"exit at {confidence}"
 
 
 def score(reader: SkimReader, texts: Split, **asked: Any) -> Row:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from streamdyn.index.placing import put_in_place
 from streamdyn.pipelines.bench_sequences import plot_number_prediction
-from streamdyn.pipelines.bench_text import ROWS, Row
+from streamdyn.pipelines.bench_text import ROWS, Row, exit_key
 from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.text_recipes import FAMILIES, RECIPES, TRANSFORMER
 from streamdyn.pipelines.text_runs import FULL
@@ -112,6 +113,14 @@ def checks(rows: Sequence[Row]) -> list[Check]:
             and (task, FULL) in table
         ):
             found.append(_half_check(task, name, row, table[task, FULL]["as_trained"]))
+        rise = _rise(list(row["points"].values()))
+        found.append(
+            Check(
+                f"{task}: {name} gets no better by reading less, within 2 standard errors",
+                f"{rise:.1f}",
+                rise <= 2,
+            )
+        )
         speed = row["speed"]["0.5"]["ratio"]
         found.append(Check(f"{task}: {name} at 50 % at least 1.5x", f"{speed:.1f}x", speed >= 1.5))
     return found
@@ -146,6 +155,16 @@ def _long_checks(
             )
         )
     return made
+
+
+def _rise(points: Sequence[Mapping[str, float]]) -> float:
+    """By how many standard errors, at most, a point is above one that reads more."""
+    points = sorted(points, key=lambda point: -point["read_rate"])
+    return max(
+        (less["accuracy"] - more["accuracy"])
+        / max(float(np.hypot(less["standard_error"], more["standard_error"])), 1e-9)
+        for more, less in combinations(points, 2)
+    )
 
 
 def _half_check(task: str, name: str, row: Row, full: Mapping[str, float]) -> Check:
@@ -216,7 +235,7 @@ def _pool(group: Sequence[Row]) -> Row:
         first["points"] = {
             key: _mean([row["points"][key] for row in group]) for key in first["points"]
         }
-        for part in ("capped", "speed"):
+        for part in {"capped", "speed", "exits"} & first.keys():
             first[part] = {key: _mean([row[part][key] for row in group]) for key in first[part]}
     return first
 
@@ -271,7 +290,27 @@ def _task_table(task: str, rows: Sequence[Row]) -> str:
     missing = [name for name in (FULL, *RECIPES) if name not in {row["row"] for row in rows}]
     if missing:
         end += f"; not measured yet: {', '.join(missing)}"
-    return "\n".join([*lines, "", end + "."])
+    return "\n".join([*lines, "", end + ".", *(line for row in rows for line in _exits(row))])
+
+
+def _exits(row: Row) -> list[str]:
+    """What stopping after some of the layers gives, with all tokens read."""
+    if "exits" not in row:
+        return []
+    full = row["points"]["1.0"]
+    lines = [
+        "",
+        f"{row['row']}, all tokens read, stopping at the first layer that is sure:",
+        "",
+        "| confidence | accuracy | FLOPs | speed |",
+        "|---|---|---|---|",
+        f"| all layers | {_accuracy(full)} | 1.0x | 1x |",
+    ]
+    for confidence, point in row["exits"].items():
+        less = full["flops"] / point["flops"]
+        speed = _speed(row["speed"][exit_key(confidence)])
+        lines.append(f"| {confidence} | {_accuracy(point)} | {less:.1f}x | {speed} |")
+    return lines
 
 
 def _sequence_tables(rows: Sequence[Row], picture: str) -> str:

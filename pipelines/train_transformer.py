@@ -23,6 +23,9 @@ from streamdyn.text.pretrained import ReaderModel
 from streamdyn.text.tasks import Task, load_task
 from streamdyn.text.wordpiece import WordPieces
 
+EXIT_CONFIDENCE = 0.95
+"""Of a model with heads before the last layer, unless asked otherwise."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
@@ -82,5 +85,6 @@ def train_transformer(
         coder=pieces.coder,
         labels=pieces.task.labels,
         calibration=calibrate(network.executor(), held_out),
+        options={"exit_confidence": EXIT_CONFIDENCE} if len(network.exits) > 1 else {},
         facts=facts(pieces.task, reports, seed),
     )

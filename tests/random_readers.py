@@ -41,18 +41,18 @@ def saved_model(folder: Path, name: str = "skip_rnn", **options: object) -> str:
     return str(folder)
 
 
-def random_transformer(*, seed: int = 0) -> ReaderModel:
+def random_transformer(labels: tuple[str, ...] = ("no", "yes"), *, seed: int = 0) -> ReaderModel:
     """MiniLM with its own weights, and random gates and heads on it.
 
     Raises:
         MissingExtra: The package with the weights is not installed.
     """
-    network = parts("reader")["transkimmer"](2)
+    network = parts("reader")["transkimmer"](len(labels))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for values in (network.importance, network.word_votes, *network.heads.parameters()):
             values.copy_(torch.randn(values.shape, generator=generator))
-    return ReaderModel(network.eval(), WordPieces(), ("no", "yes"))
+    return ReaderModel(network.eval(), WordPieces(), labels)
 
 
 def random_words(num_words: int, *, seed: int = 1) -> list[str]:

