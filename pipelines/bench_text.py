@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -112,7 +112,7 @@ def bench_text(
 def measure(run: TextRuns, name: str) -> Row:
     """Train a reader unless it is there, execute it on the test part, and time it."""
     model = run.model(name)
-    reader = SkimReader(replace(model, options={}))
+    reader = SkimReader(model, options={})
     test = (run.pieces if name == TRANSFORMER else run.prepared).task.test
     order = np.random.default_rng(0).permutation(len(test))[:CURVE_TEXTS]
     some = Split([test.texts[i] for i in order], test.labels[order])
@@ -140,7 +140,7 @@ def measure(run: TextRuns, name: str) -> Row:
     if name == TRANSFORMER and model.options:
         row["exits"] = {}
         for confidence in CONFIDENCES:
-            leaves = SkimReader(replace(model, options={"exit_confidence": confidence}))
+            leaves = SkimReader(model, options={"exit_confidence": confidence})
             row["exits"][str(confidence)] = score(leaves, some, threshold=READ_ALL)
             speed[exit_key(confidence)] = paired(leaves, full, some.texts, threshold=READ_ALL)
     return row

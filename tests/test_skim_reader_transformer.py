@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from random_readers import random_transformer
+from random_readers import random_model, random_transformer
 
 from streamdyn.errors import ConfigError
 from streamdyn.plan import Action
@@ -93,6 +94,39 @@ def test_a_way_to_stop_early_belongs_to_the_model(reader: SkimReader, tmp_path: 
     again = SkimReader.from_pretrained(tmp_path / "model")
     assert again(TEXTS[0]).flops < reader(TEXTS[0]).flops
     same(next(again.pipe([TEXTS[0]])), again(TEXTS[0]))
+
+
+@pytest.mark.parametrize("options", [{"exit_confidence": 0.5}, {"patience": 1}])
+def test_a_caller_may_ask_for_early_exits(reader: SkimReader, options: dict[str, float]) -> None:
+    early = SkimReader(reader.model, options=options)
+    readings = list(early.pipe(TEXTS))
+    assert sum(one.flops for one in readings) < sum(one.flops for one in reader.pipe(TEXTS))
+    for text, reading in zip(TEXTS, readings, strict=True):
+        same(early(text), reading)
+    # And may ask for none of those that belong to the model.
+    model = replace(reader.model, options=options)
+    same(SkimReader(model, options={})(TEXTS[0]), reader(TEXTS[0]), atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"exit_confidence": 0.0}, r"exit_confidence must be in \(0, 1\], got 0.0"),
+        ({"exit_confidence": 1.5}, r"exit_confidence must be in \(0, 1\], got 1.5"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"patient": 1}, "transkimmer on cpu are exit_confidence, patience, got patient"),
+    ],
+)
+def test_a_wrong_option_is_refused(
+    reader: SkimReader, options: dict[str, float], match: str
+) -> None:
+    with pytest.raises(ConfigError, match=match):
+        SkimReader(reader.model, options=options)(TEXTS[0])
+
+
+def test_a_reader_without_early_heads_takes_no_exits() -> None:
+    with pytest.raises(ConfigError, match="skip_rnn on cpu are none, got exit_confidence"):
+        SkimReader(random_model(), options={"exit_confidence": 0.9})
 
 
 def test_a_trivial_policy_needs_a_recurrent_model(reader: SkimReader) -> None:

@@ -89,6 +89,7 @@ class TranskimmerExecutor:
 
     def __init__(self, weights: Weights, capacity: int, batch_size: int = 32) -> None:
         self.weights, self.capacity, self.batch_size = weights, capacity, batch_size
+        self.options = ("exit_confidence", "patience") if len(weights.heads) > 1 else ()
         self._num_outputs = len(weights.heads[NUM_LAYERS][1])
 
     def read(
@@ -109,9 +110,12 @@ class TranskimmerExecutor:
                 `None`: it does not.
             patience: A row stops when a head and this many before it agree; `None`: it does not.
             max_reads: Tokens that may pass the first gate; the best by score do.
+
+        Raises:
+            ConfigError: A confidence outside (0, 1], or a patience below 1.
         """
         chosen = [self._first_gate(ids, knob, max_reads) for ids in documents]
-        rule = _Rule(np.float32(knob), exit_confidence, patience)
+        rule = _rule(np.float32(knob), exit_confidence, patience)
         readings: dict[int, RowReading] = {}
         for rows in _batches([int(kept.sum()) for kept in chosen], self.batch_size):
             answers = self._encode([documents[row][chosen[row]] for row in rows], rule)
@@ -195,7 +199,7 @@ class TranskimmerExecutor:
 
     def _answer(self, state: ReadState) -> _Answer:
         knob, confidence, patience = state.aux[[_KNOB, _CONFIDENCE, _PATIENCE]]
-        rule = _Rule(
+        rule = _rule(
             knob,
             None if np.isnan(confidence) else float(confidence),
             None if np.isnan(patience) else int(patience),
@@ -284,6 +288,14 @@ class _Answer(NamedTuple):
     flops: float
 
 
+def _rule(knob: np.float32, confidence: float | None, patience: int | None) -> _Rule:
+    if confidence is not None and not 0 < confidence <= 1:
+        raise ConfigError(f"exit_confidence must be in (0, 1], got {confidence}")
+    if patience is not None and patience < 1:
+        raise ConfigError(f"patience must be at least 1, got {patience}")
+    return _Rule(knob, confidence, patience)
+
+
 class _Rule(NamedTuple):
     """When a token is dropped and when a row stops."""
 
@@ -297,7 +309,7 @@ class _Rule(NamedTuple):
         if self.confidence is not None:
             # The best class has probability 1 / sum(exp(logits - best)).
             best = logits.max(1, keepdims=True)
-            leaves |= np.exp(logits - best).sum(1) <= 1 / max(self.confidence, 1e-6)
+            leaves |= np.exp(logits - best).sum(1) <= 1 / self.confidence
         if self.patience is not None:
             label = logits.argmax(1)
             batch.agreed = np.where(label == batch.label, batch.agreed + 1, 0)

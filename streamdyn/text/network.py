@@ -198,6 +198,8 @@ class Executor:
     aux_size: ClassVar[int] = 1
     extra_rows: ClassVar[int] = 0
     modes: ClassVar[tuple[str, ...]] = ("exact",)
+    options: ClassVar[tuple[str, ...]] = ()
+    """Keyword arguments of `advance` besides the budget."""
 
     def __init__(self, network: ReaderNetwork) -> None:
         self.spec = network.spec

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from hashlib import sha256
 from itertools import islice
@@ -56,12 +56,15 @@ class SkimReader:
         device: `cpu`, where what is skipped is not computed; or `cuda`, where padded batches are
             computed in full under the reader's decisions: fast for many texts, saving nothing.
         mode: `exact` or, where the reader has it, `block`; `None`: as the model prefers.
+        options: In place of the model's own. A transformer with heads after earlier layers takes
+            `exit_confidence`, the probability in (0, 1] at which a text needs no further layer, and
+            `patience`, the number of heads that must agree with the one before; a GPU neither.
         now: Clock in seconds, for `Reading.seconds`.
 
     Raises:
         UnknownName: No model or policy is called so.
         ModelError: A file of the model is missing or damaged.
-        ConfigError: The device is not there, or the reader has no such mode.
+        ConfigError: The device is not there, or the reader has no such mode or option.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class SkimReader:
         policy: str | None = None,
         device: str = "cpu",
         mode: str | None = None,
+        options: Mapping[str, Any] | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         if not isinstance(model, ReaderModel):
@@ -83,6 +87,14 @@ class SkimReader:
         if mode not in executor.modes:
             raise ConfigError(
                 f"{model.network.name} reads in {' or '.join(executor.modes)} mode, not {mode!r}"
+            )
+        known = () if place.type == "cuda" else executor.options
+        if options is None:
+            options = model.options
+        elif not options.keys() <= set(known):
+            raise ConfigError(
+                f"options of this {model.network.name} on {device} are {', '.join(known) or 'none'}"
+                f", got {', '.join(options)}"
             )
         self.model = model
         """Network, vocabulary, labels and calibration."""
@@ -97,7 +109,7 @@ class SkimReader:
             knob_for=lru_cache(maxsize=1024)(model.calibration.knob_for),
             choose=executor.choose if free else None,  # type: ignore[attr-defined]
             mode=mode,
-            options=model.options,
+            options=options,
             fingerprint=cache(lambda: _fingerprint(model.network)),
             now=now,
         )
@@ -105,7 +117,7 @@ class SkimReader:
         if place.type == "cuda":
             self._batches = PaddedReader(model.network, place)
         elif isinstance(executor, RaggedExecutor):
-            self._batches = RaggedReader(executor, model.options)
+            self._batches = RaggedReader(executor, options)
 
     @classmethod
     def load(cls, name: str, *, device: str = "cpu") -> Self:
