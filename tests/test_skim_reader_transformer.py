@@ -113,7 +113,7 @@ def test_a_caller_may_ask_for_early_exits(reader: SkimReader, options: dict[str,
     [
         ({"exit_confidence": 0.0}, r"exit_confidence must be in \(0, 1\], got 0.0"),
         ({"exit_confidence": 1.5}, r"exit_confidence must be in \(0, 1\], got 1.5"),
-        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"patience": -1}, "patience must not be negative, got -1"),
         ({"patient": 1}, "transkimmer on cpu are exit_confidence, patience, got patient"),
     ],
 )

@@ -44,7 +44,8 @@ from streamdyn.registry import reader
 from streamdyn.text.network import Ids, Masked
 from streamdyn.text.vectors import label_importance, log_count_ratio
 
-from .transkimmer_executor import TranskimmerExecutor, Weights
+from .transkimmer_batch import Weights
+from .transkimmer_executor import TranskimmerExecutor
 
 CAPACITY = MAX_POSITIONS - 2
 """Tokens that the encoder takes; the best by score where more pass the first gate."""
