@@ -149,7 +149,7 @@ RECIPES: dict[str, dict[str, SequenceRecipe]] = {
     ),
     "frequency": _rows(
         Stage(replace(_WHOLE, epochs=5)),
-        Stage(replace(_SKIP, epochs=4, target_rate=0.2)),
+        Stage(replace(_SKIP, epochs=8, target_rate=0.23)),
     ),
     "digits": _rows(
         Stage(replace(_WHOLE, epochs=20)),

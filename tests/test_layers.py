@@ -19,6 +19,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("text",),
     ("learning",),
     ("index", "previews", "recognizers", "sources"),
+    ("clips",),
     ("engine",),
     ("run",),
     ("replay",),

@@ -1,0 +1,1 @@
+"""Labelled clips, and long streams joined from them whose truth is known."""
