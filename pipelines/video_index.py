@@ -32,18 +32,12 @@ from streamdyn.index.sqlite import MediaState
 from streamdyn.protocols import Cursor, Policy, Recognizer, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.run.local import run_cursor
+from streamdyn.sources.suffixes import VIDEO_SUFFIXES
 from streamdyn.timeline import WindowResult
 from streamdyn.trace import TraceWriter
 
 logger = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = frozenset(
-    (
-        ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".ivf", ".m2ts",
-        ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
-        ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-    )
-)  # fmt: skip
 PREFIX_AUDITS = 20
 """Audits after which a self-tuning policy's knob is taken as set."""
 

@@ -3,6 +3,7 @@
 from streamdyn.cli import bench as _bench  # noqa: F401
 from streamdyn.cli import demo as _demo  # noqa: F401
 from streamdyn.cli import doctor as _doctor  # noqa: F401
+from streamdyn.cli import features as _features  # noqa: F401
 from streamdyn.cli import files as _files  # noqa: F401
 from streamdyn.cli import index as _index  # noqa: F401
 from streamdyn.cli import parts as _parts  # noqa: F401

@@ -23,7 +23,7 @@ from streamdyn.errors import ConfigError, StreamdynError
 STOPPED = 130
 COMMANDS = (
     "demo", "index", "list", "search", "skim", "report", "export", "replay", "bench", "train",
-    "policies", "recognizers", "sources", "sinks", "show-config", "doctor",
+    "features", "policies", "recognizers", "sources", "sinks", "show-config", "doctor",
 )  # fmt: skip
 """In the order of the help."""
 

@@ -81,7 +81,7 @@ def index(
         seed=seed,
     )
     resolved = run_config(config, given, target_agreement)
-    videos, failures = _find(paths)
+    videos, failures = find_each(paths)
     if dry_run:
         _print_plan(into, root, resolved, videos, failures, as_json=as_json)
         raise typer.Exit(1 if failures else 0)
@@ -95,7 +95,7 @@ def index(
     raise typer.Exit(1 if failures else 0)
 
 
-def _find(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def find_each(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Videos, and the paths where there is none with the reason: the others go on."""
     from streamdyn.errors import SourceError
     from streamdyn.pipelines.video_index import find_videos

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from streamdyn.errors import ConfigError, SourceError
+from streamdyn.sources.suffixes import VIDEO_SUFFIXES
 
 TABLE = "labels.csv"
-SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def read_clips(folder: Path | str) -> ClipSet:
     if not clips:
         raise SourceError(
             f"no clips in {folder}: it needs a {TABLE} with the columns path and label, or a "
-            f"folder for each class with files that end in {', '.join(sorted(SUFFIXES))}"
+            f"folder for each class with video files in it"
         )
     labels = tuple(sorted({clip.label for clip in clips}))
     if len(labels) < 2:
@@ -142,5 +142,5 @@ def _by_folder(folder: Path) -> list[Clip]:
     return [
         Clip(path, path.parent.name, f"{path.parent.name}/{path.name}")
         for path in sorted(folder.glob("*/*"))
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
     ]

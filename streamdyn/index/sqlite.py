@@ -91,7 +91,7 @@ class SqliteIndex(IndexReader):
         try:
             path.encode()
             facts = Path(location).stat()
-            fingerprint = _fingerprint(Path(location), facts.st_size)
+            fingerprint = fingerprint_of(Path(location), facts.st_size)
         except UnicodeEncodeError as exc:
             raise SourceError(
                 f"cannot index {path!r}: its name is not valid UTF-8; rename the file"
@@ -197,7 +197,8 @@ def _identity(media: MediaRow) -> tuple[int, int, str, str]:
     return media.bytes, media.mtime_ns, media.fingerprint, media.config_hash
 
 
-def _fingerprint(path: Path, num_bytes: int) -> str:
+def fingerprint_of(path: Path, num_bytes: int) -> str:
+    """Of a file's size and both its ends; 20 hexadecimal digits."""
     digest = hashlib.sha256(str(num_bytes).encode())
     with path.open("rb") as file:
         digest.update(file.read(_EDGE_BYTES))
