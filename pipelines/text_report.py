@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -199,10 +200,9 @@ def plot_curves(rows: Sequence[Row], target: Path) -> None:
     for panel in panels.flat[len(tasks) :]:
         panel.axis("off")
     for task, panel in zip(tasks, panels.flat, strict=False):
-        seen: dict[str, int] = {}
         for row in (row for row in rows if row["task"] == task and "points" in row):
             family = row["family"]
-            number = seen[family] = seen.get(family, -1) + 1
+            number = [name for name in RECIPES if RECIPES[name].family == family].index(row["row"])
             points = list(row["points"].values())
             panel.errorbar(
                 [point["read_rate"] for point in points],
@@ -223,7 +223,12 @@ def plot_curves(rows: Sequence[Row], target: Path) -> None:
         panel.set_xticks([0.05, 0.1, 0.2, 0.5, 1], ["5 %", "10 %", "20 %", "50 %", "100 %"])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=6, ncols=2)
+    # A reader looks the same in every panel.
+    entries: dict[str, Any] = {}
+    for panel in panels.flat:
+        handles, labels = panel.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    figure.legend(entries.values(), entries, loc="outside lower center", fontsize=8, ncols=5)
     save_plot(figure, target)
 
 
