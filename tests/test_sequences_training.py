@@ -148,6 +148,14 @@ def test_what_is_tested_is_not_what_was_trained_on(monkeypatch: pytest.MonkeyPat
     assert trained.isdisjoint(x.tobytes() for x in unseen("adding", 200).inputs)
 
 
+def test_a_forget_bias_is_where_an_lstm_starts() -> None:
+    recipe = SequenceRecipe("full", (), forget_bias=1.0)
+    fused = train_sequence("frequency", "full_lstm", recipe=recipe).network.cell.fused
+    bias = (fused.bias_ih_l0 + fused.bias_hh_l0).detach().view(4, -1)
+    # Input, forget, cell and output gates.
+    assert [bool((gate == 1).all()) for gate in bias] == [False, True, False, False]
+
+
 def test_weights_are_read_as_they_were_written(tmp_path: Path) -> None:
     reader = train_sequence(
         "number_prediction", "lstm_jump", recipe=shortened(
