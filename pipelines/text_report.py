@@ -19,6 +19,10 @@ from streamdyn.pipelines.text_runs import FULL
 
 _COLORS = dict(zip(FAMILIES, ("C0", "C1", "C2", "C3", "C4", "C5", "0.6"), strict=True))
 _MARKERS = "osDv^P*X"
+_WHOLE = 0.95
+"""Read rate from which everything was read; a transformer takes 510 tokens at most."""
+_FIFTH = 0.21
+"""Read rate up to which a fifth was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,14 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         "share of partial updates. *FLOPs*: of the full read over the reader's. *speed*: wall "
         "clock of a full read by torch's fused cell (for transkimmer: of the same MiniLM in "
         "onnxruntime with all tokens and layers) over the reader's, decisions included, paired "
-        "text by text, median of 5 rounds with the smallest and the greatest. ± is one standard "
-        "error. *at 20 %*: the knob at which held-out texts are read so far on average; *20 % at "
+        "text by text, median of 5 rounds with the smallest and the greatest; behind the "
+        "semicolon the same where both also cut the text into tokens, as a call from text to "
+        "answer does. ± is one standard error. *at 20 %*: the knob that comes nearest to reading "
+        "so far of held-out texts on average, with what was read of the test part; *20 % at "
         "most*: `rate=0.2`, which no text exceeds. *full* in the last column: the same weights "
-        "made to read everything. A text of ten tokens is read in less time than a call to "
-        "torch takes: there the FLOPs say more than the speed.",
+        "made to read everything, with what they read where that is less. A text of ten tokens "
+        "is read in less time than a call to torch takes: there the FLOPs say more than the "
+        "speed. Targets count the tokens' time, and a fifth is up to 21 %.",
         *([f"![accuracy against read rate]({picture.name})"] if rows else []),
         *(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks),
         *([_sequence_tables(sequences, gain.name)] if sequences else []),
@@ -122,7 +129,7 @@ def checks(rows: Sequence[Row]) -> list[Check]:
                 rise <= 2,
             )
         )
-        speed = row["speed"]["0.5"]["ratio"]
+        speed = row["speed"]["0.5"]["ratio_with_tokens"]
         found.append(Check(f"{task}: {name} at 50 % at least 1.5x", f"{speed:.1f}x", speed >= 1.5))
     return found
 
@@ -130,9 +137,14 @@ def checks(rows: Sequence[Row]) -> list[Check]:
 def _long_checks(
     task: str, name: str, row: Row, table: Mapping[tuple[str, str], Row]
 ) -> list[Check]:
-    full, fifth = row["points"]["1.0"]["accuracy"], row["points"]["0.2"]["accuracy"]
+    whole, point = row["points"]["1.0"], row["points"]["0.2"]
+    if whole["read_rate"] < _WHOLE and (task, FULL) in table:
+        # It cannot be made to read everything: what does is its bar.
+        whole = table[task, FULL]["as_trained"]
+    full, fifth = whole["accuracy"], point["accuracy"]
+    is_fifth = point["read_rate"] <= _FIFTH
     least = 2.5 if name == TRANSFORMER else 3.0
-    speed = row["speed"]["0.2"]["ratio"]
+    speed = row["speed"]["0.2"]["ratio_with_tokens"]
     rivals = {
         other: table[task, other]["points"]["0.2"]["accuracy"]
         for other in ("last_k", "random", "idf", "label_odds")
@@ -142,8 +154,8 @@ def _long_checks(
     made = [
         Check(
             f"{task}: {name} at 20 % within 1.5 points of its full read",
-            f"{100 * (fifth - full):+.1f}",
-            fifth >= full - 0.015,
+            f"{100 * (fifth - full):+.1f} at {point['read_rate']:.0%}",
+            is_fifth and fifth >= full - 0.015,
         ),
         Check(f"{task}: {name} at 20 % at least {least}x", f"{speed:.1f}x", speed >= least),
     ]
@@ -152,7 +164,7 @@ def _long_checks(
             Check(
                 f"{task}: {name} at 20 % beats the best trivial policy ({best})",
                 f"{100 * (fifth - rivals[best]):+.1f}",
-                fifth > rivals[best],
+                is_fifth and fifth > rivals[best],
             )
         )
     return made
@@ -279,19 +291,23 @@ def _task_table(task: str, rows: Sequence[Row]) -> str:
             points, speed = row["points"], row["speed"]
             cells += [
                 _speed(speed["as_trained"]),
-                _accuracy(points["0.5"]),
+                _accuracy(points["0.5"]) + f" ({points['0.5']['read_rate']:.0%})",
                 _speed(speed["0.5"]),
-                _accuracy(points["0.2"]),
+                _accuracy(points["0.2"]) + f" ({points['0.2']['read_rate']:.0%})",
                 _speed(speed["0.2"]),
                 _accuracy(row["capped"]["0.2"]),
-                _accuracy(points["1.0"]),
+                _accuracy(points["1.0"])
+                + (f" ({points['1.0']['read_rate']:.0%})" * (points["1.0"]["read_rate"] < _WHOLE)),
             ]
         else:
             cells += ["1x", "", "", "", "", "", ""]
         lines.append("| " + " | ".join(cells) + " |")
-    n = rows[0]["as_trained"]["n"]
-    folds = rows[0]["folds"]
-    end = f"{n:,.0f} test texts" + (f" in {folds} folds" if folds > 1 else "")
+    longest = max(rows, key=lambda row: row["folds"])
+    folds = longest["folds"]
+    end = f"{longest['as_trained']['n']:,.0f} test texts" + (f" in {folds} folds" * (folds > 1))
+    fewer = [f"{row['row']} ({row['folds']})" for row in rows if row["folds"] < folds]
+    if fewer:
+        end += f"; folds of the others: {', '.join(fewer)}"
     missing = [name for name in (FULL, *RECIPES) if name not in {row["row"] for row in rows}]
     if missing:
         end += f"; not measured yet: {', '.join(missing)}"
@@ -372,7 +388,9 @@ def _accuracy(entry: Mapping[str, float]) -> str:
 
 
 def _speed(entry: Mapping[str, float]) -> str:
-    return f"{entry['ratio']:.1f}x ({entry['ratio_min']:.1f} to {entry['ratio_max']:.1f})"
+    read = f"{entry['ratio']:.1f}x ({entry['ratio_min']:.1f} to {entry['ratio_max']:.1f})"
+    whole = entry.get("ratio_with_tokens")
+    return read if whole is None else f"{read}; {whole:.1f}x"
 
 
 def _check_table(found: Sequence[Check]) -> str:

@@ -8,6 +8,7 @@ import torch
 from random_readers import random_model, random_words
 
 from streamdyn.errors import ConfigError
+from streamdyn.text.budget_knob import ReadBudget
 from streamdyn.text.reader import SkimReader
 
 READER = SkimReader(random_model("skim_rnn"))
@@ -123,3 +124,28 @@ def test_a_cuda_device_that_is_not_there_is_named(device: str) -> None:
 def test_a_device_of_another_kind_is_refused(device: str) -> None:
     with pytest.raises(ConfigError, match="device must be cpu, cuda or cuda:N"):
         SkimReader(random_model(), device=device)
+
+
+def test_a_form_of_highlight_it_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match="form must be terminal or html, got 'ANSI'"):
+        READER("w1 w2").highlight("ANSI")  # type: ignore[arg-type]
+
+
+def test_the_terminal_gets_the_text_but_nothing_it_would_obey() -> None:
+    shown = READER("w1\r\nw2\u00a0\u3000\u200c \x1b[2J \u202e w3").highlight()
+    assert "\r" not in shown
+    assert "\x1b[2J" not in shown
+    assert "\u202e" not in shown
+    assert shown.count("\ufffd") == 2
+    assert all(kept in shown for kept in ("\n", "\u00a0", "\u3000", "\u200c"))
+
+
+def test_a_policy_that_the_cell_of_a_model_cannot_follow_is_refused() -> None:
+    model = random_model("hm_rnn")
+    with pytest.raises(ConfigError, match=r"policy 'idf' needs .* that of hm_rnn has other inputs"):
+        SkimReader(model, policy="idf")
+
+
+def test_the_smallest_rate_allows_a_token() -> None:
+    budget = ReadBudget(rate=1e-300)
+    assert [budget.cap(count) for count in (0, 1, 30)] == [0, 1, 1]

@@ -97,12 +97,16 @@ def test_a_way_to_stop_early_belongs_to_the_model(reader: SkimReader, tmp_path: 
 
 
 @pytest.mark.parametrize("options", [{"exit_confidence": 0.5}, {"patience": 1}])
-def test_a_caller_may_ask_for_early_exits(reader: SkimReader, options: dict[str, float]) -> None:
+def test_a_caller_may_ask_for_early_exits(
+    reader: SkimReader, options: dict[str, float], tmp_path: Path
+) -> None:
     early = SkimReader(reader.model, options=options)
     readings = list(early.pipe(TEXTS))
     assert sum(one.flops for one in readings) < sum(one.flops for one in reader.pipe(TEXTS))
     for text, reading in zip(TEXTS, readings, strict=True):
         same(early(text), reading)
+    early.save_pretrained(tmp_path)
+    assert SkimReader.from_pretrained(tmp_path).model.options == options
     # And may ask for none of those that belong to the model.
     model = replace(reader.model, options=options)
     same(SkimReader(model, options={})(TEXTS[0]), reader(TEXTS[0]), atol=0)

@@ -105,7 +105,9 @@ def test_folds_are_one_row_in_the_page(out: Path, tmp_path: Path) -> None:
     assert len(pooled) == 3
     assert pooled[0]["as_trained"]["n"] == 120
     write_page(twice, tmp_path / "page.md")
-    assert "120 test texts in 2 folds" in (tmp_path / "page.md").read_text()
+    assert "120 test texts in 2 folds;" in (tmp_path / "page.md").read_text()
+    write_page(twice[:-1], tmp_path / "page.md")
+    assert "in 2 folds; folds of the others: idf (1);" in (tmp_path / "page.md").read_text()
 
 
 def test_a_transformer_with_early_heads_is_also_measured_leaving_early(tmp_path: Path) -> None:

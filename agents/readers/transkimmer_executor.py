@@ -87,7 +87,7 @@ class TranskimmerExecutor:
             max_reads: Tokens that may pass the first gate; the best by score do.
 
         Raises:
-            ConfigError: A confidence outside (0, 1], or a patience below 1.
+            ConfigError: A confidence outside (0, 1], or a negative patience.
         """
         chosen = [self._first_gate(ids, knob, max_reads) for ids in documents]
         rule = Rule(np.float32(knob), exit_confidence, patience)

@@ -55,7 +55,7 @@ class ReadBudget:
         """Tokens that may be read in full out of `num_tokens`."""
         if self.rate is not None:
             # 0.1 * 30 is a little more than 3 in floating point.
-            return math.ceil(self.rate * num_tokens - 1e-9)
+            return max(min(1, num_tokens), math.ceil(self.rate * num_tokens - 1e-9))
         return UNLIMITED if self.target_tokens is None else self.target_tokens
 
     def spent(self, num_reads: int) -> bool:

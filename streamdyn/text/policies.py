@@ -23,7 +23,7 @@ def with_policy(model: ReaderModel, policy: str) -> ReaderModel:
 
     Raises:
         UnknownName: No trivial policy is called so.
-        ConfigError: The model is a transformer.
+        ConfigError: The model is a transformer, or its cell does not read its word vectors.
     """
     if policy not in TRIVIAL:
         raise UnknownName("policy for a trained model", policy, TRIVIAL)
@@ -36,6 +36,12 @@ def with_policy(model: ReaderModel, policy: str) -> ReaderModel:
     with torch.random.fork_rng(devices=[]):
         network: ReaderNetwork = build("reader", policy, spec=model.network.spec, **options)
     ranks = {"importance": torch.arange(len(model.coder), dtype=torch.float32)}
-    held = {**ranks, **model.network.state_dict()}
-    network.load_state_dict({name: held[name] for name in network.state_dict()})
+    held, wanted = {**ranks, **model.network.state_dict()}, network.state_dict()
+    if any(held[name].shape != value.shape for name, value in wanted.items()):
+        raise ConfigError(
+            f"policy {policy!r} needs a model whose cell reads word vectors, and that of "
+            f"{model.network.name} has other inputs; take another model, as "
+            "movie-sentiment/leap_lstm"
+        )
+    network.load_state_dict({name: held[name] for name in wanted})
     return replace(model, network=network.eval(), calibration=Calibration(), mode="exact")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, lru_cache
 from hashlib import sha256
 from itertools import islice
@@ -138,8 +139,10 @@ class SkimReader:
         return cls(pretrained.load(folder), device=device)
 
     def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
-        """Write the model as a folder; `half` stores floats as float16."""
-        pretrained.save(self.model, folder, half=half)
+        """Write the model as a folder, as it is read here; `half` stores floats as float16."""
+        desk = self._desk
+        model = replace(self.model, mode=desk.mode, options=desk.options)
+        pretrained.save(model, folder, half=half)
 
     def __call__(
         self,

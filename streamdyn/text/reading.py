@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -10,8 +11,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from streamdyn.errors import ConfigError
 from streamdyn.plan import Action
 from streamdyn.text.words import Tokens
+
+# What a terminal obeys, and halves of characters that it cannot be sent.
+_OBEYED = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 Span = tuple[int, int]
 
@@ -82,7 +89,13 @@ class Reading:
         return "".join(parts)
 
     def highlight(self, form: Literal["terminal", "html"] = "terminal") -> str:
-        """The whole text: what was read stands out, what was skimmed less so, the rest is dim."""
+        """The whole text: what was read stands out, what was skimmed less so, the rest is dim.
+
+        Raises:
+            ConfigError: Another form.
+        """
+        if form not in ("terminal", "html"):
+            raise ConfigError(f"form must be terminal or html, got {form!r}")
         paint = _terminal if form == "terminal" else _html
         marked = [(start, stop, Action.PROCESS) for start, stop in self.kept]
         marked += [(start, stop, Action.PARTIAL) for start, stop in self.spans(Action.PARTIAL)]
@@ -105,7 +118,7 @@ def _terminal(text: str, action: Action) -> str:
     if not text:
         return ""
     # Control characters of the text would reach the terminal.
-    shown = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    shown = _OBEYED.sub("\ufffd", text.replace("\r\n", "\n"))
     code = {Action.PROCESS: "1", Action.PARTIAL: "4"}.get(action, "2")
     return f"\x1b[{code}m{shown}\x1b[0m"
 
