@@ -325,3 +325,13 @@ def test_an_asynchronous_generator_will_do() -> None:
 def test_a_list_of_tokens_is_no_asynchronous_stream() -> None:
     with pytest.raises(ConfigError, match=r"feed the tokens of a list to reader\.open"):
         SkimReader(random_model()).astream(WORDS)  # type: ignore[arg-type]
+
+
+def test_tokens_fed_one_by_one_are_read_as_the_text_is() -> None:
+    reader, text = SkimReader(random_model()), "w1, w2. w3 unknown!  w4"
+    tokens = reader.tokens(text)
+    assert tokens == ["w1", ",", "w2", ".", "w3", "unknown", "!", "w4"]
+    session = reader.open()
+    for token in tokens:
+        session.feed(token)
+    assert session.result().scores == reader(text).scores

@@ -225,6 +225,11 @@ class SkimReader:
             batch_size = 1
         return self._pipe(texts, as_tuples, batch_size, budget)
 
+    def tokens(self, text: str) -> list[str]:
+        """The text as the reader cuts it, token by token: what `feed` of a session takes."""
+        cut = self.model.coder.encode(text)
+        return [text[start:stop] for start, stop in zip(cut.starts, cut.stops, strict=True)]
+
     def open(self, *, resume_from: bytes | None = None, **asked: Unpack[Asked]) -> ReaderSession:
         """A session that takes one text token by token.
 

@@ -85,7 +85,10 @@ class ReaderSession:
         return self._state.stopped or self._budget.spent(self._state.num_full)
 
     def feed(self, token: str) -> Decision:
-        """Take the next token, one as the reader's coder would cut it.
+        """Take the next token, one as `SkimReader.tokens` gives.
+
+        A recurrent reader knows a word with a mark at its end for none; a transformer cuts what it
+        is fed anew, and so takes whole words as well.
 
         Raises:
             ConfigError: It is no string, or the session was ended.
