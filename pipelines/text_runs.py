@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from streamdyn.errors import ConfigError
 from streamdyn.pipelines.text_card import card
 from streamdyn.pipelines.text_recipes import RECIPES, TRANSFORMER, recipe
 from streamdyn.pipelines.train_text import (
@@ -94,10 +95,13 @@ class TextRuns:
 
         Raises:
             UnknownName: There is no such row.
+            ConfigError: What is in the folder has another seed, or the row takes no rate.
         """
         if row == FULL:
             return self.full()
         how = recipe(row)
+        if rate is not None and (row == TRANSFORMER or not how.has_target):
+            raise ConfigError(f"{row} is not trained for a rate; leave out --rate")
 
         def train(part: Path) -> ReaderModel:
             made: ReaderModel
@@ -129,7 +133,13 @@ class TextRuns:
             made = replace(made, facts=facts)
             pretrained.save(replace(made, card=card(made)), folder, half=True)
             part.unlink(missing_ok=True)
-        return pretrained.load(folder)
+        model = pretrained.load(folder)
+        if model.facts.get("seed", self.seed) != self.seed:
+            raise ConfigError(
+                f"{folder} was trained with seed {model.facts['seed']}, not {self.seed}; give "
+                "another folder to --out"
+            )
+        return model
 
     def _command(self, name: str) -> str:
         row, _, rate = name.partition("@")

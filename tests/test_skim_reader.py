@@ -152,6 +152,19 @@ def padded(name: str, texts: list[str], knob: float, cap: int) -> list[Taken]:
     return reader.read(rows, knob=knob, caps=[cap] * len(rows))
 
 
+@pytest.mark.parametrize("cap", [1, 2, 5])
+@pytest.mark.parametrize("name", ["skim_rnn", "skip_rnn", "hm_rnn", "vcrnn"])
+def test_a_padded_batch_stops_where_its_reads_are_used_up(name: str, cap: int) -> None:
+    texts = [" ".join(random_words(n, seed=n)) for n in (1, 40, 17)]
+    model = random_model(name)
+    for took, text in zip(padded(name, texts, 0.0, cap), texts, strict=True):
+        executor = model.network.executor()
+        state = executor.start()
+        actions = executor.advance(state, model.coder.encode(text).ids, knob=0.0, max_reads=cap)
+        assert took.actions.tolist() == actions.tolist()
+        np.testing.assert_allclose(took.logits, executor.logits(state), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_a_padded_batch_reads_as_the_executor_does(name: str) -> None:
     texts = [" ".join(random_words(n, seed=n)) for n in (1, 40, 17)]

@@ -149,3 +149,13 @@ def test_a_policy_that_the_cell_of_a_model_cannot_follow_is_refused() -> None:
 def test_the_smallest_rate_allows_a_token() -> None:
     budget = ReadBudget(rate=1e-300)
     assert [budget.cap(count) for count in (0, 1, 30)] == [0, 1, 1]
+
+
+def test_numbers_of_numpy_and_huge_ones_are_budgets_too() -> None:
+    for budget in ({"rate": np.float32(0.5)}, {"target_tokens": np.int64(2)}):
+        session = READER.open(**budget)  # type: ignore[arg-type]
+        session.feed("w1")
+        assert READER.open(resume_from=session.snapshot()).position == 1
+    assert (
+        READER("w1 w2", target_tokens=10**30).actions.tolist() == READER("w1 w2").actions.tolist()
+    )

@@ -146,6 +146,18 @@ def test_train_leaves_a_model_with_a_card(data: Path, out: Path) -> None:
     assert reader("How many boats came ?").label == "NUM"
 
 
+def test_a_model_of_another_seed_is_not_taken_for_the_one_asked_for(data: Path, out: Path) -> None:
+    command = ("train", "text", "trec", "leap_lstm", "--data", data, "--out", out, "--seed", 7)
+    error = one_error(streamdyn(*command))
+    assert "was trained with seed 0, not 7" in error
+
+
+def test_a_reader_that_is_not_trained_for_a_rate_takes_none(data: Path, tmp_path: Path) -> None:
+    command = ("train", "text", "trec", "jumper", "--data", data, "--out", tmp_path, "--rate", 0.3)
+    error = one_error(streamdyn(*command))
+    assert "jumper is not trained for a rate; leave out --rate" in error
+
+
 def test_a_training_that_was_stopped_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

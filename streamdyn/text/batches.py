@@ -115,8 +115,8 @@ class PaddedReader:
             actions, passes, over = masked.actions.cpu().numpy(), passes + 1, False
             for row, cap in enumerate(caps):
                 reads = np.flatnonzero(actions[row] == Action.PROCESS)
-                if len(reads) > cap:
-                    # A reader that goes forward reads the same up to here, and nothing after.
+                if len(reads) >= cap and reads[cap - 1] + 1 < ends[row]:
+                    # A reader that goes forward does the same up to here, and nothing after.
                     ends[row], over = int(reads[cap - 1]) + 1, True
         logits = masked.logits.float().cpu().numpy()
         return [

@@ -45,6 +45,11 @@ class ReadBudget:
             raise ConfigError(f"target_tokens must be at least 1, got {self.target_tokens}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise ConfigError(f"threshold must be finite, got {self.threshold}")
+        for name in given:
+            # Numbers of numpy as well: a snapshot stores plain ones.
+            value = getattr(self, name)
+            plain = min(int(value), UNLIMITED) if _KINDS[name] is Integral else float(value)
+            object.__setattr__(self, name, plain)
 
     @property
     def capped(self) -> bool:
