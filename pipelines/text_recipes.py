@@ -150,7 +150,8 @@ RECIPES: dict[str, ReaderRecipe] = {
     "structural_jump": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
     "reread_stop": ReaderRecipe("stop", "reinforce", changes=_REINFORCE),
     "jumper": ReaderRecipe("stop", "oracle", has_target=False, changes=_LONGER),
-    "transkimmer": ReaderRecipe("transformer", "straight_through"),
+    # One network for every rate.
+    "transkimmer": ReaderRecipe("transformer", "straight_through", has_target=False),
     "first_k": _TRIVIAL,
     "last_k": _TRIVIAL,
     "random": _TRIVIAL,

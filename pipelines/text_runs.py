@@ -100,7 +100,7 @@ class TextRuns:
         if row == FULL:
             return self.full()
         how = recipe(row)
-        if rate is not None and (row == TRANSFORMER or not how.has_target):
+        if rate is not None and not how.has_target:
             raise ConfigError(f"{row} is not trained for a rate; leave out --rate")
 
         def train(part: Path) -> ReaderModel:

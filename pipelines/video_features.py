@@ -19,12 +19,11 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from streamdyn.errors import SourceError, StoreError
-from streamdyn.index.placing import put_in_place
+from streamdyn.errors import SourceError
+from streamdyn.index.placing import put_in_place, write_explained
 from streamdyn.index.sqlite import fingerprint_of
 from streamdyn.items import BLOCK_ARRAYS, Block, Selection
 from streamdyn.outcome import Outcome
-from streamdyn.plan import FULL_EFFORT, Action
 from streamdyn.protocols import Recognizer
 from streamdyn.receipt import Receipt
 from streamdyn.sources.video_av import VideoAv
@@ -99,10 +98,8 @@ def video_features(
     Raises:
         StoreError: The folder cannot be written.
     """
-    try:
+    with write_explained(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise StoreError(f"cannot make the folder {out}: {exc.strerror or exc}") from exc
     for path in paths:
         try:
             target = features_file(path, out, recognizer)
@@ -156,12 +153,7 @@ def watch(
                 luma.append(small[[item.ordinal - block.first for item in items]])
                 with receipt.timed("recognize"):
                     said, _ = recognizer.recognize(
-                        Selection(
-                            tuple(items),
-                            (Action.PROCESS,) * len(items),
-                            (FULL_EFFORT,) * len(items),
-                        ),
-                        recognizer.initial_hidden(),
+                        Selection.in_full(items), recognizer.initial_hidden()
                     )
                 outcomes += said
             receipt += cursor.take_receipt()

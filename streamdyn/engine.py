@@ -333,9 +333,7 @@ class Session:
             found, errors = self._cursor.materialize(batch, self._recognizer.input)
             window.errors.extend(errors)
             if found:
-                selection = Selection(
-                    tuple(found), (Action.PROCESS,) * len(found), (FULL_EFFORT,) * len(found)
-                )
+                selection = Selection.in_full(found)
                 looked_up += yield from self._ask(selection, "audit", audit_receipt)
         audit_receipt += self._cursor.take_receipt()
         audit_receipt.num_processed = len(looked_up)

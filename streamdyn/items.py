@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamdyn.clock import Pts
-from streamdyn.plan import Action, Effort
+from streamdyn.plan import FULL_EFFORT, Action, Effort
 
 Array = npt.NDArray[Any]
 Kind = Literal["frame", "audio", "token"]
@@ -154,6 +154,12 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    @staticmethod
+    def in_full(items: Sequence[Item]) -> Selection:
+        """All of the items, each to be processed with full effort."""
+        n = len(items)
+        return Selection(tuple(items), (Action.PROCESS,) * n, (FULL_EFFORT,) * n)
 
     def stack(self) -> Array:
         """All items as one `(B, ...)` array; all must have one shape."""

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from streamdyn.controls import CONTROLS
+
 WIDTH_WITHOUT_TERMINAL = 100
 """Columns where stdout is a file or a pipe."""
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(f"[{CONTROLS}]")
 
 
 def printable(text: str) -> str:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,20 +109,21 @@ def join_stream(
     spec = FrameSpec(width, height)
     lengths = [_num_pictures(clip.path) for clip in clips]
     gaps = _gaps(dice, round(sum(lengths) * (1 / share - 1)), len(clips) + 1)
-    pieces: list[tuple[Clip | None, Iterator[Array]]] = []
+    num_pictures = cache(_num_pictures)
+    pieces: list[Iterator[Array]] = []
     first, starts = 0, []
     for number, gap in enumerate(gaps):
         if gap:
             footage = idle[int(dice.integers(len(idle)))]
-            start = int(dice.integers(_num_pictures(footage)))
-            pieces.append((None, _footage(footage, start, gap, spec)))
+            start = int(dice.integers(num_pictures(footage)))
+            pieces.append(_footage(footage, start, gap, spec))
             first += gap
         if number < len(clips):
             starts.append(first)
-            pieces.append((clips[number], _pictures(clips[number].path, 0, spec)))
+            pieces.append(_pictures(clips[number].path, 0, spec))
             first += lengths[number]
     with put_in_place(target) as part:
-        _encode(part, (picture for _, piece in pieces for picture in piece), spec, gop)
+        _encode(part, chain.from_iterable(pieces), spec, gop)
         time_base, pts = _times(part)
     if len(pts) != first:
         raise SourceError(f"{target} came out with {len(pts)} pictures instead of {first}")

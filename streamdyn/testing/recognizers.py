@@ -13,7 +13,6 @@ import numpy as np
 from streamdyn.clock import Pts
 from streamdyn.items import FrameSpec, Item, Selection
 from streamdyn.outcome import Outcome
-from streamdyn.plan import FULL_EFFORT, Action
 from streamdyn.protocols import Recognizer
 from streamdyn.recognizers.brightness import Brightness
 
@@ -81,7 +80,7 @@ def tokens(num_items: int, *, stream: str = "check", first: int = 0) -> list[Ite
 
 def select(items: Sequence[Item]) -> Selection:
     """All items, to be processed in full."""
-    return Selection(tuple(items), (Action.PROCESS,) * len(items), (FULL_EFFORT,) * len(items))
+    return Selection.in_full(items)
 
 
 def check_recognizer(

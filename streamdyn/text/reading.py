@@ -11,14 +11,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from streamdyn.controls import CONTROLS
 from streamdyn.errors import ConfigError
 from streamdyn.plan import Action
 from streamdyn.text.words import Tokens
 
 # What a terminal obeys, and halves of characters that it cannot be sent.
-_OBEYED = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_OBEYED = re.compile(rf"[{CONTROLS}\ud800-\udfff]")
 
 Span = tuple[int, int]
 
