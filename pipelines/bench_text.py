@@ -25,6 +25,7 @@ from streamdyn.nn.cells import pooled
 from streamdyn.pipelines.text_recipes import RECIPES, TRANSFORMER
 from streamdyn.pipelines.text_runs import FULL, TextRuns
 from streamdyn.plan import Action
+from streamdyn.text.budget_knob import READ_ALL
 from streamdyn.text.network import ReaderNetwork
 from streamdyn.text.reader import SkimReader
 from streamdyn.text.tasks import Split
@@ -42,8 +43,6 @@ CONFIDENCES = (0.7, 0.8, 0.9, 0.95, 0.99)
 """At which a transformer with early heads stops, with all tokens read."""
 TIMED_TEXTS = 100
 ROUNDS = 5
-READ_ALL = -1e9
-"""A threshold at which every reader reads everything."""
 Row = dict[str, Any]
 
 

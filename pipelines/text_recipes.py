@@ -137,14 +137,20 @@ _TRIVIAL = ReaderRecipe(
     changes={"longest": 600, "knob_spread": 2.0, "batch_size": 64},
 )
 _LONGER = {"epochs": 6, "longest": 120, "anneal": 0.5}
+# Without it they answer worse for reading all: vcrnn gave 85.1 % of IMDb so, 88.7 at a fifth.
+_SOME_WHOLE = {"whole_share": 0.3}
 _REINFORCE = {"cost_weight": 0.5, "policy_weight": 0.1, "entropy_weight": 0.02}
 RECIPES: dict[str, ReaderRecipe] = {
-    "skip_lstm": ReaderRecipe("skip update", "straight_through", reader="skip_rnn"),
-    "skip_gru": ReaderRecipe("skip update", "straight_through", reader="skip_rnn", cell="gru"),
+    "skip_lstm": ReaderRecipe(
+        "skip update", "straight_through", reader="skip_rnn", changes=_SOME_WHOLE
+    ),
+    "skip_gru": ReaderRecipe(
+        "skip update", "straight_through", reader="skip_rnn", cell="gru", changes=_SOME_WHOLE
+    ),
     "leap_lstm": ReaderRecipe("skip update", "gumbel"),
     "skim_rnn": ReaderRecipe("partial update", "gumbel", changes=_LONGER),
-    "vcrnn": ReaderRecipe("partial update", "straight_through"),
-    "hm_rnn": ReaderRecipe("hierarchical", "straight_through"),
+    "vcrnn": ReaderRecipe("partial update", "straight_through", changes=_SOME_WHOLE),
+    "hm_rnn": ReaderRecipe("hierarchical", "straight_through", changes=_SOME_WHOLE),
     "lstm_jump": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
     "lstm_shuttle": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),
     "structural_jump": ReaderRecipe("jump", "reinforce", changes=_REINFORCE),

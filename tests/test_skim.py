@@ -389,3 +389,14 @@ def test_a_long_sentence_is_cut_at_its_clauses():
     cut = sentences_of(" ".join([clause] * 20) + " " + "x " * 500)
     assert max(len(split(sentence)[0]) for sentence in cut) <= LONGEST
     assert all(sentence.endswith(",") for sentence in cut[:6])
+
+
+def test_no_cut_of_a_sentence_goes_through_a_number():
+    text = "It cost 155.6 or 99.95 " * 40
+    assert len(cut := sentences_of(text)) > 2
+    assert all(sentence[-1] != "." and sentence[0] != "." for sentence in cut)
+    for budget in range(1, 60):
+        words = skim(text, target_tokens=budget, vectors="hashed").text.split()
+        broken = [w for w in words if "." in w and w not in ("155.6", "99.95")]
+        assert not broken
+        assert "." not in words

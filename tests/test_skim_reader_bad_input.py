@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from random_readers import random_model, random_words
+from random_readers import READERS, random_model, random_words
 
 from streamdyn.errors import ConfigError
 from streamdyn.text.budget_knob import ReadBudget
@@ -159,3 +159,11 @@ def test_numbers_of_numpy_and_huge_ones_are_budgets_too() -> None:
     assert (
         READER("w1 w2", target_tokens=10**30).actions.tolist() == READER("w1 w2").actions.tolist()
     )
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_threshold_of_any_size_is_one(name: str) -> None:
+    reader = SkimReader(random_model(name))
+    for size in (1e39, 10**400):
+        assert np.isfinite([*reader("w1 w2 w3", threshold=size).scores.values()]).all()
+        assert reader("w1 w2 w3", threshold=-size).tokens_read > 0

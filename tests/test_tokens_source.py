@@ -23,7 +23,7 @@ from streamdyn.registry import build
 from streamdyn.sources import tokens as source_module
 from streamdyn.sources.tokens import PIECE, TokenCursor, Tokens, tokens_of
 from streamdyn.testing.sources import check_source
-from streamdyn.text.words import Mark, split
+from streamdyn.text.words import Mark, split, word_pattern
 
 SPEC = FrameSpec(None, None)
 TEXT = (
@@ -66,6 +66,11 @@ def test_pieces_of_any_size_cut_no_token(text: str) -> None:
             pair for starts, words in tokens_of(pieces) for pair in zip(starts, words, strict=True)
         ]
         assert got == split_at_once(text)
+
+
+@given(st.text("ab'9_ .-\t\n\x1c\x1f\0") | st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_cut_as_the_pattern_cuts_it(text: str) -> None:
+    assert split(text)[1] == [match.span() for match in word_pattern().finditer(text)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])

@@ -41,6 +41,7 @@ from streamdyn.nn.minilm import (
 from streamdyn.nn.minilm_onnx import Floats, Scorer, layer_session
 from streamdyn.plan import Action
 from streamdyn.registry import reader
+from streamdyn.text.budget_knob import READ_ALL
 from streamdyn.text.network import Ids, Masked
 from streamdyn.text.vectors import label_importance, log_count_ratio
 
@@ -54,8 +55,6 @@ _CENTER_MOMENTUM = 0.95
 _RARE = 50
 """Texts that must hold a token for half of its log-odds to be believed."""
 _DROPPED = -1e9
-_ALL = -1e9
-"""A knob at which everything is read."""
 
 
 @reader("transkimmer")
@@ -228,7 +227,7 @@ class TranskimmerReader(nn.Module):
         drawn = int(torch.randint(len(self.train_rates), (), generator=sampling.generator))
         rate = self.train_rates[drawn]
         if rate == 1:
-            return _ALL
+            return READ_ALL
         return float(scores.detach().float().quantile(1 - rate) - self.centers[0])
 
     def _votes(self, ids: Tensor, first: Tensor) -> Tensor:

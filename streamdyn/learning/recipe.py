@@ -45,6 +45,8 @@ class Recipe:
     knob_spread: float = 0.0
     """Every other batch is read with a knob drawn from so far on either side of 0, at no cost, so
     that the reader learns to answer at any rate."""
+    whole_share: float = 0.0
+    """Share of those batches that are read in full, so that it answers no worse for reading all."""
     seed: int = 0
 
     def __post_init__(self) -> None:

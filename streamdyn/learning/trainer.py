@@ -18,6 +18,7 @@ from streamdyn.learning.alarms import Alarm, collapses
 from streamdyn.learning.examples import Batch, Examples, batches
 from streamdyn.learning.recipe import Recipe
 from streamdyn.nn.gates import Sampling
+from streamdyn.text.budget_knob import READ_ALL
 from streamdyn.text.network import Masked
 from streamdyn.text.words import UNKNOWN_ID
 
@@ -174,7 +175,12 @@ class Trainer:
         spread = self._recipe.knob_spread
         if not spread or self._progress.step % 2 == 0:
             return 0.0
-        return spread * (2.0 * float(torch.rand((), generator=self._noise)) - 1.0)
+        if self._recipe.whole_share and self._random() < self._recipe.whole_share:
+            return READ_ALL
+        return spread * (2.0 * self._random() - 1.0)
+
+    def _random(self) -> float:
+        return float(torch.rand((), generator=self._noise))
 
     def _sampling(self, share: float, knob: float) -> Sampling:
         estimator: Any = self._recipe.estimator

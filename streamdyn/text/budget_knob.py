@@ -12,6 +12,8 @@ from streamdyn.errors import ConfigError
 
 UNLIMITED: Final = 1 << 60
 """Tokens; more than any text has."""
+READ_ALL: Final = -1e9
+"""A knob at which every reader reads every token. Larger ones, of either sign, are cut to it."""
 _KINDS = {"rate": Real, "threshold": Real, "target_tokens": Integral}
 
 
@@ -43,12 +45,15 @@ class ReadBudget:
             )
         if self.target_tokens is not None and self.target_tokens < 1:
             raise ConfigError(f"target_tokens must be at least 1, got {self.target_tokens}")
-        if self.threshold is not None and not math.isfinite(self.threshold):
+        if self.threshold in (math.inf, -math.inf) or self.threshold != self.threshold:
             raise ConfigError(f"threshold must be finite, got {self.threshold}")
         for name in given:
             # Numbers of numpy as well: a snapshot stores plain ones.
             value = getattr(self, name)
-            plain = min(int(value), UNLIMITED) if _KINDS[name] is Integral else float(value)
+            if name == "threshold":
+                plain: float = float(min(max(value, READ_ALL), -READ_ALL))
+            else:
+                plain = min(int(value), UNLIMITED) if _KINDS[name] is Integral else float(value)
             object.__setattr__(self, name, plain)
 
     @property

@@ -71,14 +71,25 @@ def take_sentences(
     is_chosen[chosen] = True
     kept |= is_chosen[document.sentence_of]
     if rest:
-        first = int(document.begins[order[number]])
-        last = first + int(document.lengths[order[number]])
-        free = first + np.flatnonzero(~kept[first:last])
-        kept[_best_run(document, free, rest, values)] = True
+        next_ones = order[number : number + _LOOK_FOR][costs[number : number + _LOOK_FOR] >= rest]
+        runs = (_best_run(document, _free(document, kept, s), rest, values) for s in next_ones)
+        first, is_whole = next(runs)
+        # Where every run would cut a compound, another sentence may have one that does not.
+        kept[first if is_whole else next((run for run, whole in runs if whole), first)] = True
 
 
-def _best_run(document: Document, free: Ints, size: int, values: Scores) -> Ints:
-    """`size` neighbours out of `free`, worth most, rather from the beginning of a clause."""
+def _free(document: Document, kept: Bools, sentence: int) -> Ints:
+    first = int(document.begins[sentence])
+    last = first + int(document.lengths[sentence])
+    return first + np.flatnonzero(~kept[first:last])
+
+
+def _best_run(document: Document, free: Ints, size: int, values: Scores) -> tuple[Ints, bool]:
+    """`size` neighbours out of `free`, worth most, rather from the beginning of a clause.
+
+    Returns:
+        The tokens, and whether no compound is cut.
+    """
     places = np.arange(len(free) - size + 1)
     ends = np.zeros(len(document.words), bool)
     ends[[number for number, word in enumerate(document.words) if word in CLAUSES]] = True
@@ -88,7 +99,7 @@ def _best_run(document: Document, free: Ints, size: int, values: Scores) -> Ints
     total = np.append(0, np.cumsum(values[free]))
     worth = total[places + size] - total[places]
     start = int(np.lexsort((-worth * np.where(opens, _OPENING, 1), ~sound))[0])
-    return free[start : start + size]
+    return free[start : start + size], bool(sound[start])
 
 
 def take_tokens(document: Document, kept: Bools, budget: int, values: Scores) -> None:

@@ -53,7 +53,8 @@ def sentence_starts(text: str, words: Sequence[str], starts: Ints, stops: Ints) 
         return np.empty(0, np.int64)
     begins = _after_marks(text, words, starts, stops) | _after_lines(text, starts, stops)
     begins[0] = True
-    return _shortened(np.flatnonzero(begins), words)
+    spaced = np.append(True, starts[1:] > stops[:-1])
+    return _shortened(np.flatnonzero(begins), words, spaced)
 
 
 def _after_marks(text: str, words: Sequence[str], starts: Ints, stops: Ints) -> Bools:
@@ -120,8 +121,11 @@ def _after_lines(text: str, starts: Ints, stops: Ints) -> Bools:
     return begins
 
 
-def _shortened(begins: Ints, words: Sequence[str]) -> Ints:
-    """With more starts, so that no sentence has over `LONGEST` tokens."""
+def _shortened(begins: Ints, words: Sequence[str], spaced: Bools) -> Ints:
+    """With more starts, so that no sentence has over `LONGEST` tokens.
+
+    After a clause where there is one, or else at white space: not within 155.6.
+    """
     lengths = np.diff(begins, append=len(words))
     if lengths.max() <= LONGEST:
         return begins
@@ -129,7 +133,8 @@ def _shortened(begins: Ints, words: Sequence[str]) -> Ints:
     for long in np.flatnonzero(lengths > LONGEST).tolist():
         start, stop = int(begins[long]), int(begins[long] + lengths[long])
         while stop - start > LONGEST:
-            half = range(start + LONGEST, start + LONGEST // 2, -1)
-            start = next((cut for cut in half if words[cut - 1] in CLAUSES), start + LONGEST)
+            spaces = [c for c in range(start + LONGEST, start + LONGEST // 2, -1) if spaced[c]]
+            last = next(iter(spaces), start + LONGEST)
+            start = next((cut for cut in spaces if words[cut - 1] in CLAUSES), last)
             more.append(start)
     return np.sort(np.concatenate([begins, np.array(more, np.int64)]))

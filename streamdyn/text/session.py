@@ -49,6 +49,13 @@ class Decision:
     """Index and action of the open tokens that were decided with this one."""
 
 
+_DAMAGED = (
+    EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error,
+    # A flipped bit may name a compression or a cipher.
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
+
+
 class ReaderSession:
     """One text, fed token by token.
 
@@ -181,7 +188,7 @@ class ReaderSession:
                 for field in fields(session._state):
                     value = arrays[f"state.{field.name}"]
                     setattr(session._state, field.name, value if value.ndim else value.item())
-        except (EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as exc:
+        except _DAMAGED as exc:
             raise StoreError(
                 f"cannot read the snapshot ({len(data)} bytes): {exc}; read the text afresh"
             ) from exc

@@ -68,9 +68,10 @@ def word_pattern() -> re.Pattern[str]:
     Marks that combine with letters belong to their word, so that no script is cut within one.
     """
     marks = "".join(_ranges(c for c in range(0x300, 0x1100) if _combines(c)))
-    letter = rf"[^\W{_CJK}]"
-    word = rf"{letter}(?:{letter}|[{marks}\u200c\u200d])*"
-    return re.compile(rf"[{_CJK}]|{word}(?:['\u2019]{word})*|[^\w\s]")
+    # Runs of letters first: a repeated choice of letter or mark takes half as long again.
+    letters = rf"[^\W{_CJK}]+"
+    word = rf"{letters}(?:[{marks}\u200c\u200d]+(?:{letters})?)*"
+    return re.compile(rf"{word}(?:['\u2019]{word})*|[^\w\s]|[{_CJK}]")
 
 
 def _combines(code: int) -> bool:
@@ -88,14 +89,53 @@ def _ranges(codes: Iterable[int]) -> list[str]:
     return [f"{chr(low)}-{chr(high)}" for low, high in spans]
 
 
+class _Kind(IntEnum):
+    SPACE = 0
+    WORD = 1
+    MARK = 2
+
+
+_ASCII_KINDS = np.array(
+    [
+        _Kind.SPACE if chr(c).isspace() else _Kind.WORD if re.match(r"\w", chr(c)) else _Kind.MARK
+        for c in range(128)
+    ],
+    np.uint8,
+)
+
+
+def places(text: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Characters, `(T,)` each: where every token starts and where it is over."""
+    if not text.isascii():
+        spans = [match.span() for match in word_pattern().finditer(text)]
+        table = np.array(spans, np.int32).reshape(-1, 2)
+        return table[:, 0], table[:, 1]
+    # As the pattern has it, all characters at once.
+    codes = np.frombuffer(text.encode("ascii"), np.uint8)
+    kinds = _ASCII_KINDS[codes]
+    in_word = np.zeros(len(codes) + 2, np.bool_)
+    in_word[1:-1] = kinds == _Kind.WORD
+    in_word[1:-1] |= (codes == ord("'")) & in_word[:-2] & in_word[2:]
+    within = in_word[1:-1]
+    alone = (kinds == _Kind.MARK) & ~within
+    starts = np.flatnonzero(alone | (within & ~in_word[:-2]))
+    stops = np.flatnonzero(alone | (within & ~in_word[2:])) + 1
+    return starts.astype(np.int32), stops.astype(np.int32)
+
+
 def split(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     """Words in lower case, and where each stands: `[start, stop)` in characters."""
-    spans = [match.span() for match in word_pattern().finditer(text)]
+    starts, stops = places(text)
+    spans = list(zip(starts.tolist(), stops.tolist(), strict=True))
+    return _lower(text, spans), spans
+
+
+def _lower(text: str, spans: Iterable[tuple[int, int]]) -> list[str]:
     lower = text.lower()
     if len(lower) != len(text):
         # A few letters grow in lower case, and then the offsets of the two differ.
-        return [text[start:stop].lower() for start, stop in spans], spans
-    return [lower[start:stop] for start, stop in spans], spans
+        return [text[start:stop].lower() for start, stop in spans]
+    return [lower[start:stop] for start, stop in spans]
 
 
 class Vocabulary:
@@ -119,11 +159,10 @@ class Vocabulary:
 
     def encode(self, text: str) -> Tokens:
         """All words of a text."""
-        words, spans = split(text)
+        starts, stops = places(text)
+        words = _lower(text, zip(starts.tolist(), stops.tolist(), strict=True))
         get = self._ids.get
-        ids = np.array([get(word, UNKNOWN_ID) for word in words], np.int32)
-        offsets = np.array(spans, np.int32).reshape(-1, 2)
-        return Tokens(ids, offsets[:, 0], offsets[:, 1])
+        return Tokens(np.array([get(w, UNKNOWN_ID) for w in words], np.int32), starts, stops)
 
     def marks(self) -> npt.NDArray[np.uint8]:
         """`(len(self),)` of `Mark`, one an id."""
