@@ -24,7 +24,7 @@ Netravali 2023, arXiv:2106.15315). Differs: no proxy model, and the decode price
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -35,10 +35,9 @@ from streamdyn.items import Array
 from streamdyn.observation import Grade, Observation, Status
 from streamdyn.outcome import Outcome
 from streamdyn.plan import Action, Plan
+from streamdyn.previews.interval import MISSING, standing
 from streamdyn.registry import policy
 
-MISSING = -0.5
-"""Standing of a label that the other end does not list; half as bad as the best is good."""
 DETOUR = 1 / 6
 """How far from the middle a cheaper item may be, as a share of the interval."""
 MIN_DETOUR = 2
@@ -70,6 +69,8 @@ class Bisect:
     version = "1"
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
+    doubt_after = 1.0
+    """Doubt about an item that follows the last known one of a stream."""
     knob = ("max_doubt", 2.0, 200.0)
     """What to tune, its finest and its coarsest value."""
 
@@ -106,24 +107,29 @@ class Bisect:
         if obs.left is not None:
             known[obs.left.ordinal - obs.window.first] = obs.left
         wanted = []
-        for a, b in pairwise(sorted(known)):
-            length = b - a
-            doubt = length * doubt_per_item(known[a], known[b], obs.agree)
-            if length <= self.min_gap or doubt <= self.max_doubt:
+        intervals = [(a, b) for a, b in pairwise(sorted(known)) if b - a > self.min_gap]
+        for (a, b), doubt in zip(intervals, self._doubts(obs, known, intervals), strict=True):
+            if doubt <= self.max_doubt:
                 continue
-            detour = max(MIN_DETOUR, length * DETOUR)
+            detour = max(MIN_DETOUR, (b - a) * DETOUR)
             place = _cheap_place(obs, is_open, (a + b) // 2, max(0, a + 1), b, detour)
             if place is not None:
                 price = 1 + self.thrift * obs.reach_cost_ms[place] / CALL_MS
                 if doubt > self.max_doubt * price:
                     wanted.append((place, doubt))
         n, last = len(obs.window), max(known)
-        if obs.ended and n - 1 - last > self.max_doubt:
+        if obs.ended and n - 1 - last > self.max_doubt / self.doubt_after:
             # Nothing vouches for what follows the last known item, whatever it costs.
             place = _cheap_place(obs, is_open, n - 1, last + 1, n, (n - last) * DETOUR)
             if place is not None:
                 wanted.append((place, float(n - 1 - last)))
         return _one_gop_at_a_time(obs, wanted)
+
+    def _doubts(
+        self, obs: Observation, known: Mapping[int, Outcome], intervals: Sequence[tuple[int, int]]
+    ) -> Sequence[float]:
+        """Of each interval between two known items; indices count from the window's first."""
+        return [(b - a) * doubt_per_item(known[a], known[b], obs.agree) for a, b in intervals]
 
     def _ends(self, obs: Observation, is_open: Array) -> list[tuple[int, float]]:
         """The last item, or a keyframe or decoded item near it; the first one of a stream too."""
@@ -153,21 +159,12 @@ def doubt_per_item(
 ) -> float:
     """How little two outcomes vouch for what lies between them: 0 none, 1.5 most.
 
-    Each end's best label is looked up in the other's list and its standing read off as its score
-    against the last listed one: 1 far ahead, 0 on a par (also where it is the only one listed: no
-    margin, no assurance), `MISSING` when it is not listed. Outcomes without labels are compared by
-    the recognizer's `agree`.
+    Each end's best label is looked up in the other's list and its standing read off. Outcomes
+    without labels are compared by the recognizer's `agree`.
     """
     if not left.labels or not right.labels:
         return (1 - MISSING) * (1 - (agree(left, right) + agree(right, left)) / 2)
-    return 1 - (_standing(left, right) + _standing(right, left)) / 2
-
-
-def _standing(one: Outcome, other: Outcome) -> float:
-    if one.label not in other.labels:
-        return MISSING
-    score, last = other.scores[other.labels.index(one.label)], other.scores[-1]
-    return (score - last) / (score + last) if score + last > 0 else 0.0
+    return 1 - (standing(left, right) + standing(right, left)) / 2
 
 
 def _cheap_place(

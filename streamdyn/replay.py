@@ -7,9 +7,7 @@ is counted as assumed; a trace of a full pass leaves nothing to assume.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +15,26 @@ import numpy as np
 
 from streamdyn.audit import AuditRule
 from streamdyn.budget import Budget
-from streamdyn.clock import Pts
 from streamdyn.errors import ConfigError, SourceError
-from streamdyn.items import Array, Block, FrameSpec, Item, ItemError, Selection
+from streamdyn.items import Array
 from streamdyn.observation import Grade
 from streamdyn.outcome import Outcome
-from streamdyn.protocols import Policy, Position, Recognizer, SourceInfo
+from streamdyn.protocols import Policy, Recognizer
 from streamdyn.receipt import Receipt
+from streamdyn.recording import RecordedRecognizer, Recording
 from streamdyn.registry import build
 from streamdyn.run.local import run_stream
 from streamdyn.timeline import Propagation, WindowResult, propagate
 from streamdyn.trace import block_from_json, outcome_from_json, preview_rows, read_trace
 
-_NOTHING = np.empty((0, 0, 3), np.uint8)
 
-
-class RecordedStream:
+class RecordedStream(Recording):
     """A trace as a source: hands out the recorded windows, and items without pixels."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = str(path)
         self.outcomes: dict[int, Outcome] = {}
         self.previews: dict[Grade, dict[int, Array]] = {}
-        self.blocks: list[Block] = []
+        super().__init__(str(path), "", [], self.outcomes, self.previews)
         self.receipt = Receipt()
         self.header: dict[str, Any] = {}
         for number, record in enumerate(read_trace(path), 1):
@@ -52,7 +47,8 @@ class RecordedStream:
                 ) from exc
         if not self.blocks:
             raise ConfigError(f"cannot replay {path}: it holds no windows; the run saw no items")
-        self.stream: str = self.header["stream"]
+        self.stream = self.header["stream"]
+        self.size = tuple(self.header.get("size", (0, 0)))
 
     def _take(self, record: dict[str, Any]) -> None:
         match record.pop("type"):
@@ -75,131 +71,6 @@ class RecordedStream:
             case "receipt":
                 del record["first"], record["stop"]
                 self.receipt += Receipt(**record)
-
-    def open(self, resume_from: Position | None = None) -> RecordedCursor:
-        """A cursor at the start; a replay is not resumed."""
-        if resume_from is not None:
-            raise ConfigError(f"cannot resume the replay of {self.path}: run it from the start")
-        return RecordedCursor(self)
-
-
-class RecordedCursor:
-    """Where we are in a trace."""
-
-    def __init__(self, source: RecordedStream) -> None:
-        self._source, self._next = source, 0
-        self._receipt = Receipt()
-        self._firsts = [block.first for block in source.blocks]
-        self._reached: dict[int, int] = {}
-        self._decoded: set[int] = set()
-        width, height = source.header.get("size", (0, 0))
-        self.info = SourceInfo(
-            source.stream, "frame", "trace", source.blocks[0].time_base, width, height
-        )
-
-    def next_block(self) -> Block | None:
-        """The next recorded items."""
-        if self._next == len(self._source.blocks):
-            return None
-        self._next += 1
-        return self._source.blocks[self._next - 1]
-
-    def materialize(
-        self, ordinals: Sequence[int], spec: FrameSpec
-    ) -> tuple[list[Item], list[ItemError]]:
-        """Items without pixels; counts the packets that decoding them would have fed."""
-        for ordinal in ordinals:
-            self._decode(ordinal)
-        return [Item(self._source.stream, o, self._pts(o), _NOTHING) for o in ordinals], []
-
-    def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
-        """The recorded previews.
-
-        Raises:
-            ConfigError: The recorded policy did not pay for one of them.
-        """
-        known = self._source.previews.get(grade, {})
-        missing = next((o for o in ordinals if o not in known), None)
-        if missing is not None:
-            raise ConfigError(
-                f"cannot replay with {grade} previews: the trace {self._source.path} has none of "
-                f"item {missing}; record one with a policy that looks at all of them"
-            )
-        if grade != "audio":
-            for ordinal in ordinals:
-                self._decode(ordinal)
-        return np.stack([known[o] for o in ordinals])
-
-    def _place(self, ordinal: int) -> tuple[Block, int]:
-        block = self._source.blocks[bisect_right(self._firsts, ordinal) - 1]
-        return block, ordinal - block.first
-
-    def _pts(self, ordinal: int) -> Pts:
-        block, i = self._place(ordinal)
-        return block.pts_at(i)
-
-    def _decode(self, ordinal: int) -> None:
-        if ordinal in self._decoded:
-            return
-        block, i = self._place(ordinal)
-        gop, reach, disposable = int(block.gop[i]), int(block.reach[i]), bool(block.disposable[i])
-        reached = self._reached.get(gop, 0)
-        behind = reach if disposable else 0
-        self._receipt.num_decoded += reach - reached if reach > reached else behind
-        self._reached[gop] = max(reached, reach - disposable)
-        self._decoded.add(ordinal)
-
-    def release(self, before: int) -> None:
-        """Nothing is held."""
-
-    def hop_to(self, ordinal: int) -> None:
-        """Replays read every window."""
-
-    def take_receipt(self) -> Receipt:
-        """The packets that would have been decoded."""
-        spent, self._receipt = self._receipt, Receipt()
-        return spent
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-class RecordedRecognizer:
-    """Answers with the recorded outcomes."""
-
-    version = "recorded"
-    input = FrameSpec(None, None)
-    batch_size = 1 << 20
-
-    def __init__(self, source: RecordedStream, recognizer: Recognizer) -> None:
-        self.name = recognizer.name
-        self.agree = recognizer.agree
-        self._source = source
-        self._known = sorted(source.outcomes)
-        self.num_assumed = 0
-        if not self._known:
-            raise ConfigError(f"cannot replay {source.path}: it holds no outcomes")
-
-    def setup(self, device: str) -> None:
-        """Nothing to load."""
-
-    def initial_hidden(self) -> None:
-        """Stateless."""
-
-    def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
-        """The recorded outcome of each item, or the nearest one."""
-        return [self._answer(item) for item in selection.items], hidden
-
-    def _answer(self, item: Item) -> Outcome:
-        ordinal = item.ordinal
-        outcome = self._source.outcomes.get(ordinal)
-        if outcome is not None:
-            return outcome
-        self.num_assumed += 1
-        place = bisect_left(self._known, ordinal)
-        near = self._known[max(0, place - 1) : place + 1]
-        source = self._source.outcomes[min(near, key=lambda known: abs(known - ordinal))]
-        return replace(source, ordinal=ordinal, pts=item.pts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from streamdyn.errors import ConfigError, RecognizerError
 from streamdyn.items import Selection
 from streamdyn.plan import FULL_EFFORT, Action, Effort
 from streamdyn.protocols import WHOLE_STREAM
+from streamdyn.recording import RecordedRecognizer
 from streamdyn.registry import build
-from streamdyn.replay import RecordedRecognizer, RecordedStream
+from streamdyn.replay import RecordedStream
 from streamdyn.run.local import run_stream
 from streamdyn.sources.tokens import Tokens
 from streamdyn.testing.recognizers import pictures, select, tokens

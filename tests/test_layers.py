@@ -14,7 +14,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("observation", "timeline"),
     ("protocols",),
     ("audit", "budget", "reach", "registry", "trace"),
-    ("checkpoint", "config", "window"),
+    ("checkpoint", "config", "recording", "window"),
     ("nn",),
     ("text",),
     ("learning",),

@@ -12,8 +12,9 @@ from streamdyn.outcome import Outcome
 from streamdyn.plan import Plan
 from streamdyn.protocols import Position
 from streamdyn.recognizers.brightness import Brightness
+from streamdyn.recording import RecordedRecognizer
 from streamdyn.registry import build
-from streamdyn.replay import RecordedRecognizer, RecordedStream, build_recognizer_of, replay
+from streamdyn.replay import RecordedStream, build_recognizer_of, replay
 from streamdyn.sources.synthetic import Synthetic
 from streamdyn.testing.scripted import ScriptedPolicy, read_plan
 from streamdyn.testing.streams import ListSource
@@ -130,7 +131,7 @@ def test_recorded_pictures_are_shown_to_another_policy_and_its_decoding_counted(
 
 def test_pictures_that_nobody_paid_for_are_named(tmp_path):
     recorded, _ = record(tmp_path / "t", STREAM, build("policy", "stride"))
-    with pytest.raises(ConfigError, match=r"luma previews: the trace .* has none of item 0"):
+    with pytest.raises(ConfigError, match=r"luma previews: .* has none of item 0"):
         replay(recorded, build("policy", "change"), Brightness())
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from command import streamdyn
 
+from streamdyn.clips.features import load_features, save_features
 from streamdyn.errors import SourceError, StoreError
 from streamdyn.pipelines.video_features import (
     features_file,
-    load_features,
-    save_features,
     video_features,
     watch,
 )

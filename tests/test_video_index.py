@@ -18,8 +18,9 @@ from streamdyn.errors import ConfigError, SourceError, UnknownName
 from streamdyn.index import SqliteIndex
 from streamdyn.pipelines.video_index import IndexJob, Stopped, find_videos
 from streamdyn.recognizers.brightness import BUCKETS, Brightness
+from streamdyn.recording import RecordedRecognizer
 from streamdyn.registry import recognizer
-from streamdyn.replay import RecordedRecognizer, RecordedStream
+from streamdyn.replay import RecordedStream
 from streamdyn.run.local import run_stream
 from streamdyn.timeline import Reason
 

@@ -15,3 +15,4 @@ from streamdyn.cli import text as _text  # noqa: F401
 from streamdyn.cli.app import app, main
 
 __all__ = ["app", "main"]
+from streamdyn.cli import train_video as _train_video  # noqa: F401

@@ -36,20 +36,9 @@ def features(
     again to go on where it stopped. Exits with 1 if any file failed; the others are done all the
     same.
     """
-    from streamdyn.pipelines.video_features import video_features
-
     resolved = options.run_config(config, options.overrides(recognizer=recognizer, device=device))
-    model = resolved.build_recognizer()
-    model.setup(resolved.device)
-    videos, failures = find_each(paths)
-    made = []
-    with _progress(len(videos)) as (on_file, finished):
-        found = video_features(videos, out, model, on_file=on_file, on_failure=failures.__setitem__)
-        for entry in found:
-            made.append(_summary(entry))
-            finished(len(made) + len(failures))
-    for path, reason in failures.items():
-        complain(reason if path in reason else f"{path}: {reason}")
+    found, failures = gather(paths, out, resolved)
+    made = [_summary(entry) for entry in found]
     if as_json:
         print_json({"out": str(out), "files": made, "failures": failures})
     else:
@@ -60,6 +49,24 @@ def features(
         show(table(str(out), "*file", ">items", ">recognized", ">seconds", rows=rows))
     if failures:
         raise typer.Exit(1)
+
+
+def gather(paths: list[str], out: Path, config: Any) -> tuple[list[Any], dict[str, str]]:
+    """Features of all videos with a progress bar, and path → reason of those that failed."""
+    from streamdyn.pipelines.video_features import video_features
+
+    model = config.build_recognizer()
+    model.setup(config.device)
+    videos, failures = find_each(paths)
+    made: list[Any] = []
+    with _progress(len(videos)) as (on_file, finished):
+        found = video_features(videos, out, model, on_file=on_file, on_failure=failures.__setitem__)
+        for entry in found:
+            made.append(entry)
+            finished(len(made) + len(failures))
+    for path, reason in failures.items():
+        complain(reason if path in reason else f"{path}: {reason}")
+    return made, failures
 
 
 def _summary(entry: Any) -> dict[str, Any]:

@@ -92,6 +92,9 @@ def bench(
         int, typer.Option("--folds", metavar="N", min=1, help="Of a cross-validated task.")
     ] = 1,
     seed: Seed = 0,
+    time_again: Annotated[
+        bool, typer.Option("--time-again", help="Time the rows that are there again.")
+    ] = False,
     page: Annotated[
         Path | None,
         typer.Option(
@@ -134,7 +137,7 @@ def bench(
             *(TextRuns(name, data, out, fold=k, seed=seed, on_epoch=_report) for k in more),
         ]
     wanted = [row for row in ROWS if row in (reader or ROWS)]
-    rows = list(bench_text(runs, out, wanted, on_row=remark))
+    rows = list(bench_text(runs, out, wanted, time_again=time_again, on_row=remark))
     sequences = generated.bench_sequences(
         out,
         rows=[

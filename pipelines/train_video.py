@@ -1,0 +1,180 @@
+"""Train video agents on features of full passes, and say what they are worth on videos left out.
+
+```
+OUT/features/vtest-3f2a….npz    made once, see `video_features`
+OUT/learned_bisect.safetensors  the agent
+OUT/learned_bisect.md           its card
+```
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from streamdyn.clips.features import VideoFeatures
+from streamdyn.errors import ConfigError, UnknownName
+from streamdyn.nn.weights import save_weights
+from streamdyn.pipelines.train_bisect import (
+    SHORT,
+    BisectRecipe,
+    Measured,
+    explored,
+    fit,
+    measure,
+    share_at,
+)
+from streamdyn.recording import Agreeing
+from streamdyn.registry import build
+
+AGENTS = ("learned_bisect",)
+TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
+KNOBS = (3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
+"""Values of `max_doubt` that a curve is measured at."""
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Share of the items looked at for a target agreement, pooled over the videos."""
+
+    videos: tuple[str, ...]
+    num_items: int
+    curves: Mapping[str, list[tuple[float, float]]]
+    """Policy → (agreement, share) at each of `KNOBS`."""
+    shares: Mapping[str, list[float]] = field(init=False)
+    """Policy → share at each of `TARGETS`."""
+
+    def __post_init__(self) -> None:
+        shares = {name: [share_at(c, t) for t in TARGETS] for name, c in self.curves.items()}
+        object.__setattr__(self, "shares", shares)
+
+
+def train_agent(
+    agent: str,
+    videos: Sequence[VideoFeatures],
+    recognizer: Agreeing,
+    target: Path,
+    *,
+    seed: int = 0,
+    leave_one_out: bool = False,
+    command: str = "",
+    on_step: OnStep = lambda step: None,
+) -> dict[str, Any]:
+    """Train an agent and write it, with its card beside.
+
+    Args:
+        agent: One of `AGENTS`.
+        videos: To learn from.
+        recognizer: Whose outcomes they hold; only its `agree` is used.
+        target: The file to write.
+        seed: Of weights and order.
+        leave_one_out: Train once more for every long video, without it, and compare there.
+        command: For the card.
+        on_step: Told what is done now.
+
+    Returns:
+        What the card says, as plain data.
+
+    Raises:
+        ConfigError: Too few videos.
+        UnknownName: There is no such agent.
+    """
+    if agent not in AGENTS:
+        raise UnknownName("video agent", agent, AGENTS)
+    long = [video for video in videos if len(video) >= SHORT]
+    if not videos or (leave_one_out and len(long) < 2):
+        raise ConfigError(
+            f"there are {len(videos)} videos to learn from, {len(long)} of them of {SHORT} items "
+            "or more; leaving one out takes two of these, training takes one"
+        )
+    began = time.perf_counter()
+    on_step("intervals")
+    intervals = explored(videos, recognizer, seed)
+    recipe = BisectRecipe(seed=seed)
+    on_step("training")
+    arrays = fit(intervals, recipe, lambda epoch, loss: on_step(f"epoch {epoch}: loss {loss:.3f}"))
+    facts: dict[str, Any] = {
+        "recognizer": videos[0].recognizer,
+        "long_videos": len(long),
+        "short_videos": len(videos) - len(long),
+        "items": sum(map(len, videos)),
+        "intervals": sum(len(part.sizes) for part in intervals),
+        "seed": seed,
+        "training_seconds": round(time.perf_counter() - began),
+        "command": command,
+    }
+    if leave_one_out:
+        found = _left_out(long, intervals, recipe, recognizer, on_step)
+        facts["left_out"] = {
+            "items": found.num_items,
+            "targets": list(TARGETS),
+            **{name: [round(s, 4) for s in shares] for name, shares in found.shares.items()},
+        }
+    save_weights(target, agent, arrays, facts)
+    target.with_suffix(".md").write_text(card(agent, facts), "utf-8")
+    return facts
+
+
+def _left_out(
+    long: Sequence[VideoFeatures],
+    intervals: Sequence[Any],
+    recipe: BisectRecipe,
+    recognizer: Agreeing,
+    on_step: OnStep,
+) -> Comparison:
+    """Every long video, judged by an agent that was trained on all others."""
+    measured: dict[str, dict[float, list[Measured]]] = {"bisect": {}, "learned_bisect": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for left_out, video in enumerate(long):
+            on_step(f"without {Path(video.path).name}")
+            rest = [part for k, part in enumerate(intervals) if k != left_out]
+            model = Path(folder) / f"{left_out}.safetensors"
+            save_weights(model, "learned_bisect", fit(rest, recipe), {})
+            recording = video.recording()
+            for name, options in (("bisect", {}), ("learned_bisect", {"model": str(model)})):
+                for knob in KNOBS:
+                    policy = build("policy", name, max_doubt=knob, **options)
+                    found = measure(recording, policy, recognizer)
+                    measured[name].setdefault(knob, []).append(found)
+    curves = {name: [_pooled(runs) for runs in by.values()] for name, by in measured.items()}
+    return Comparison(tuple(v.path for v in long), sum(map(len, long)), curves)
+
+
+def _pooled(runs: Sequence[Measured]) -> tuple[float, float]:
+    """Agreement and share."""
+    agreeing = sum(run.num_agreeing for run in runs) / sum(run.num_compared for run in runs)
+    return agreeing, sum(run.num_processed for run in runs) / sum(run.num_items for run in runs)
+
+
+def card(agent: str, facts: Mapping[str, Any]) -> str:
+    """The card of a trained agent, Markdown."""
+    lines = [
+        f"# {agent}",
+        "",
+        f"- trained on full passes of {facts['recognizer']} over {facts['long_videos']} videos and "
+        f"{facts['short_videos']} short clips: {facts['items']:,} items, {facts['intervals']:,} "
+        "intervals",
+        f"- training: {facts['training_seconds']} s on one core, seed {facts['seed']}",
+        f"- command: `{facts['command']}`",
+    ]
+    left = facts.get("left_out")
+    if left:
+        names = [name for name in left if name not in ("items", "targets")]
+        lines += [
+            "",
+            f"Share of the items looked at for an agreement with the full pass, pooled over the "
+            f"{facts['long_videos']} videos ({left['items']:,} items), each judged by an agent "
+            "trained on the others; worked out from the recorded full passes:",
+            "",
+            "| agreement | " + " | ".join(names) + " |",
+            "|---|" + "---|" * len(names),
+        ]
+        for place, target in enumerate(left["targets"]):
+            row = " | ".join(f"{left[name][place]:.2%}" for name in names)
+            lines.append(f"| {target:.2f} | {row} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,85 @@
+"""`streamdyn train video`: agents for video, trained on full passes."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streamdyn.cli import options
+from streamdyn.cli.features import gather
+from streamdyn.cli.output import print_json, remark, show, table
+from streamdyn.cli.text import train_app
+
+
+@train_app.command("video")
+def train(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="As learned_bisect.")],
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Videos, or folders of them.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Features and the trained agent are kept here."),
+    ] = Path("video-runs"),
+    leave_one_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-out",
+            help="Also judge it on every longer video by an agent trained on the others.",
+        ),
+    ] = False,
+    recognizer: options.Recognizer = None,
+    device: options.Device = None,
+    config: options.Config = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Of weights, noise and order.")
+    ] = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Train an agent on full passes over videos, and write its weights and card.
+
+    The full passes are made first, and kept: the same command goes on where it stopped. Use the
+    result as `--policy AGENT:model=DIR/AGENT.safetensors`.
+    """
+    import torch
+
+    from streamdyn.errors import UnknownName
+    from streamdyn.pipelines.train_video import AGENTS, train_agent
+
+    if agent not in AGENTS:
+        raise UnknownName("video agent", agent, AGENTS)
+    resolved = options.run_config(config, options.overrides(recognizer=recognizer, device=device))
+    model = resolved.build_recognizer()
+    videos, failures = gather(paths, out / "features", resolved)
+    torch.set_num_threads(1)
+    target = out / f"{agent}.safetensors"
+    more = ["--leave-one-out"] * leave_one_out + (["--seed", str(seed)] if seed else [])
+    facts = train_agent(
+        agent,
+        videos,
+        model,
+        target,
+        seed=seed,
+        leave_one_out=leave_one_out,
+        command=shlex.join(["streamdyn", "train", "video", agent, *paths, *more]),
+        on_step=remark,
+    )
+    if as_json:
+        print_json({"model": str(target), "failures": failures, **facts})
+    else:
+        if left := facts.get("left_out"):
+            names = [name for name in left if name not in ("items", "targets")]
+            rows = [
+                (f"{target:.2f}", *(f"{left[name][place]:.2%}" for name in names))
+                for place, target in enumerate(left["targets"])
+            ]
+            show(
+                table("share looked at, each video left out", "agreement",
+                      *(f">{name}" for name in names), rows=rows)
+            )  # fmt: skip
+        typer.echo(target)
+    if failures:
+        raise typer.Exit(1)
