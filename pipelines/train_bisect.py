@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError
+from streamdyn.learning.perceptrons import PerceptronRecipe, fit_perceptrons
 from streamdyn.observation import Observation, Status
 from streamdyn.plan import Action, Plan
 from streamdyn.previews.interval import NUM_FEATURES, interval_features
@@ -142,45 +141,9 @@ def _disagreement(
     return 1 - agreeing / len(between)
 
 
-class _Ensemble(nn.Module):
-    """`Perceptrons`, to be trained; the members differ by where they start and what they drop."""
-
-    def __init__(self, num_features: int, hidden: int, members: int) -> None:
-        super().__init__()
-        self.first = nn.Parameter(torch.empty(members, hidden, num_features))
-        self.first_bias = nn.Parameter(torch.zeros(members, hidden))
-        self.second = nn.Parameter(torch.empty(members, hidden, hidden))
-        self.second_bias = nn.Parameter(torch.zeros(members, hidden))
-        self.last = nn.Parameter(torch.empty(members, hidden))
-        self.last_bias = nn.Parameter(torch.zeros(members))
-        for weights, fan_in in ((self.first, num_features), (self.second, hidden)):
-            nn.init.uniform_(weights, -(fan_in**-0.5), fan_in**-0.5)
-        nn.init.uniform_(self.last, -(hidden**-0.5), hidden**-0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(N, F)` → `(E, N)` logits."""
-        h = torch.einsum("nf,ehf->enh", x, self.first) + self.first_bias[:, None]
-        h = nn.functional.dropout(nn.functional.silu(h), 0.1, self.training)
-        h = nn.functional.silu(h @ self.second.mT + self.second_bias[:, None])
-        return (h @ self.last[:, :, None])[..., 0] + self.last_bias[:, None]
-
-
-@dataclass(frozen=True, slots=True)
-class BisectRecipe:
-    """Numbers of the training."""
-
-    hidden: int = 24
-    members: int = 4
-    epochs: int = 30
-    batch_size: int = 512
-    learning_rate: float = 1e-2
-    weight_decay: float = 1e-3
-    seed: int = 0
-
-
 def fit(
     videos: Sequence[Intervals],
-    recipe: BisectRecipe,
+    recipe: PerceptronRecipe,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> dict[str, Array]:
     """Arrays of `Perceptrons`; a video with many intervals counts less for each of them."""
@@ -189,37 +152,9 @@ def fit(
         raise ConfigError(
             "there is nothing to learn from: no video has items between two looks; give longer ones"
         )
-    mean, scale = rows.mean(0), rows.std(0) + 1e-6
-    x = torch.from_numpy(np.clip((rows - mean) / scale, -5, 5).astype(np.float32))
-    y = torch.from_numpy(np.concatenate([v.shares for v in videos]))
-    weights = np.concatenate([v.sizes**0.5 / max(1, len(v.sizes)) ** 0.7 for v in videos])
-    worth = torch.from_numpy((weights / weights.mean()).astype(np.float32))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = _Ensemble(rows.shape[1], recipe.hidden, recipe.members)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        steps = recipe.epochs * math.ceil(len(x) / recipe.batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.learning_rate, total_steps=steps + 1
-        )
-        for epoch in range(recipe.epochs):
-            total = 0.0
-            for batch in torch.split(torch.randperm(len(x)), recipe.batch_size):
-                logits = network(x[batch])
-                losses = nn.functional.binary_cross_entropy_with_logits(
-                    logits, y[batch].expand_as(logits), reduction="none"
-                )
-                loss = (losses * worth[batch]).mean()
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                total += float(loss.detach()) * len(batch)
-            on_epoch(epoch, total / len(x))
-    arrays = {name: value.detach().numpy() for name, value in network.named_parameters()}
-    return {"mean": mean, "scale": scale, **arrays}
+    shares = np.concatenate([v.shares for v in videos])
+    worth = np.concatenate([v.sizes**0.5 / max(1, len(v.sizes)) ** 0.7 for v in videos])
+    return fit_perceptrons(rows, shares, worth, recipe, on_epoch)
 
 
 def explored(

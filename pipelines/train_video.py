@@ -18,10 +18,11 @@ from typing import Any
 
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError, UnknownName
+from streamdyn.learning.perceptrons import PerceptronRecipe
 from streamdyn.nn.weights import save_weights
+from streamdyn.pipelines.train_actions import Pairs, fit_head, fit_saliency
 from streamdyn.pipelines.train_bisect import (
     SHORT,
-    BisectRecipe,
     Measured,
     explored,
     fit,
@@ -31,7 +32,9 @@ from streamdyn.pipelines.train_bisect import (
 from streamdyn.recording import Agreeing
 from streamdyn.registry import build
 
-AGENTS = ("learned_bisect",)
+AGENTS = ("learned_bisect", "actions", "scsampler")
+"""`actions` is the head of the recognizer of that name."""
+LABELLED = ("actions", "scsampler")
 TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
 KNOBS = (3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 """Values of `max_doubt` that a curve is measured at."""
@@ -84,8 +87,8 @@ def train_agent(
         ConfigError: Too few videos.
         UnknownName: There is no such agent.
     """
-    if agent not in AGENTS:
-        raise UnknownName("video agent", agent, AGENTS)
+    if agent not in AGENTS or agent in LABELLED:
+        raise UnknownName("video agent", agent, [a for a in AGENTS if a not in LABELLED])
     long = [video for video in videos if len(video) >= SHORT]
     if not videos or (leave_one_out and len(long) < 2):
         raise ConfigError(
@@ -95,7 +98,7 @@ def train_agent(
     began = time.perf_counter()
     on_step("intervals")
     intervals = explored(videos, recognizer, seed)
-    recipe = BisectRecipe(seed=seed)
+    recipe = PerceptronRecipe(seed=seed)
     on_step("training")
     arrays = fit(intervals, recipe, lambda epoch, loss: on_step(f"epoch {epoch}: loss {loss:.3f}"))
     facts: dict[str, Any] = {
@@ -120,10 +123,64 @@ def train_agent(
     return facts
 
 
+def train_labelled(
+    agent: str,
+    videos: Pairs,
+    target: Path,
+    *,
+    head: str | None = None,
+    seed: int = 0,
+    command: str = "",
+    on_step: OnStep = lambda step: None,
+) -> dict[str, Any]:
+    """Train what learns from labels, and write it with its card beside.
+
+    Args:
+        agent: One of `LABELLED`.
+        videos: Labelled clips and untrimmed streams with their features.
+        target: The file to write.
+        head: Weights of `actions` that `scsampler` learns from; those that come with streamdyn when
+            not given.
+        seed: Of weights and order.
+        command: For the card.
+        on_step: Told what is done now.
+
+    Raises:
+        ConfigError: There is nothing to learn from.
+        UnknownName: There is no such agent.
+    """
+    if agent not in LABELLED:
+        raise UnknownName("agent that learns from labels", agent, LABELLED)
+    began = time.perf_counter()
+
+    def on_epoch(epoch: int, loss: float) -> None:
+        on_step(f"epoch {epoch}: loss {loss:.3f}")
+
+    facts: dict[str, Any] = {
+        "recognizer": videos[0][1].recognizer,
+        "clips": sum(video.trimmed for video, _ in videos),
+        "streams": sum(not video.trimmed for video, _ in videos),
+        "items": sum(len(features) for _, features in videos),
+        "seed": seed,
+        "command": command,
+    }
+    if agent == "actions":
+        arrays, labels = fit_head(videos, seed, on_epoch)
+        width = build("recognizer", facts["recognizer"].partition("-")[0]).input.width
+        facts |= {"labels": labels, "resolution": width}
+    else:
+        recognizer = build("recognizer", "actions", model=head)
+        arrays = fit_saliency(videos, recognizer.probabilities, recognizer.labels, seed, on_epoch)
+    facts["training_seconds"] = round(time.perf_counter() - began)
+    save_weights(target, agent, arrays, facts)
+    target.with_suffix(".md").write_text(card(agent, facts), "utf-8")
+    return facts
+
+
 def _left_out(
     long: Sequence[VideoFeatures],
     intervals: Sequence[Any],
-    recipe: BisectRecipe,
+    recipe: PerceptronRecipe,
     recognizer: Agreeing,
     on_step: OnStep,
 ) -> Comparison:
@@ -153,15 +210,22 @@ def _pooled(runs: Sequence[Measured]) -> tuple[float, float]:
 
 def card(agent: str, facts: Mapping[str, Any]) -> str:
     """The card of a trained agent, Markdown."""
+    learned = (
+        f"{facts['long_videos']} videos and {facts['short_videos']} short clips: "
+        f"{facts['items']:,} items, {facts['intervals']:,} intervals"
+        if "intervals" in facts
+        else f"{facts['clips']} clips and {facts['streams']} untrimmed streams: "
+        f"{facts['items']:,} items"
+    )
     lines = [
         f"# {agent}",
         "",
-        f"- trained on full passes of {facts['recognizer']} over {facts['long_videos']} videos and "
-        f"{facts['short_videos']} short clips: {facts['items']:,} items, {facts['intervals']:,} "
-        "intervals",
+        f"- trained on full passes of {facts['recognizer']} over {learned}",
         f"- training: {facts['training_seconds']} s on one core, seed {facts['seed']}",
         f"- command: `{facts['command']}`",
     ]
+    if "labels" in facts:
+        lines.append(f"- labels: {', '.join(facts['labels'])}")
     left = facts.get("left_out")
     if left:
         names = [name for name in left if name not in ("items", "targets")]

@@ -16,10 +16,11 @@ from passes import carried_labels, share_equal, watch
 from streamdyn.audit import AuditRule
 from streamdyn.errors import ConfigError, ModelError, UnknownName
 from streamdyn.items import Block
+from streamdyn.learning.perceptrons import Ensemble, PerceptronRecipe
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.nn.weights import load_weights, save_weights
 from streamdyn.outcome import Outcome
-from streamdyn.pipelines.train_bisect import BisectRecipe, _Ensemble, explored, fit
+from streamdyn.pipelines.train_bisect import explored, fit
 from streamdyn.pipelines.train_video import train_agent
 from streamdyn.pipelines.video_features import watch as full_pass
 from streamdyn.previews.interval import MISSING, NUM_FEATURES, interval_features, standing
@@ -74,7 +75,7 @@ def test_an_outcome_it_cannot_judge_is_refused(missing: dict) -> None:
 def test_the_executed_net_is_the_trained_one() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        trained = _Ensemble(NUM_FEATURES, 8, 3).eval()
+        trained = Ensemble(NUM_FEATURES, 8, 3).eval()
     rows = np.random.default_rng(0).normal(size=(50, NUM_FEATURES)).astype(np.float32)
     mean, scale = rows.mean(0), rows.std(0)
     arrays = {name: value.detach().numpy() for name, value in trained.named_parameters()}
@@ -175,10 +176,10 @@ def test_intervals_are_taught_by_full_passes(videos: list[Path]) -> None:
     again = explored([full_pass(path, recognizer) for path in videos], recognizer, 0)[0]
     np.testing.assert_array_equal(pooled.rows, again.rows)
     losses: list[float] = []
-    arrays = fit(found, BisectRecipe(epochs=6, seed=3), lambda epoch, loss: losses.append(loss))
+    arrays = fit(found, PerceptronRecipe(epochs=6, seed=3), lambda epoch, loss: losses.append(loss))
     assert losses[-1] < losses[0]
     np.testing.assert_array_equal(
-        arrays["first"], fit(found, BisectRecipe(epochs=6, seed=3))["first"]
+        arrays["first"], fit(found, PerceptronRecipe(epochs=6, seed=3))["first"]
     )
 
 

@@ -1,11 +1,13 @@
 """The command line: one module a group of commands; importing one registers its commands."""
 
 from streamdyn.cli import bench as _bench  # noqa: F401
+from streamdyn.cli import bench_actions as _bench_actions  # noqa: F401
 from streamdyn.cli import demo as _demo  # noqa: F401
 from streamdyn.cli import doctor as _doctor  # noqa: F401
 from streamdyn.cli import features as _features  # noqa: F401
 from streamdyn.cli import files as _files  # noqa: F401
 from streamdyn.cli import index as _index  # noqa: F401
+from streamdyn.cli import join as _join  # noqa: F401
 from streamdyn.cli import parts as _parts  # noqa: F401
 from streamdyn.cli import replay as _replay  # noqa: F401
 from streamdyn.cli import report as _report  # noqa: F401

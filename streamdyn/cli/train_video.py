@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,12 @@ from streamdyn.cli.text import train_app
 def train(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="As learned_bisect.")],
     paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Videos, or folders of them.")
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Videos, or folders of them; for actions and scsampler folders of labelled clips "
+            "and of streams by `streamdyn join`.",
+        ),
     ],
     out: Annotated[
         Path,
@@ -31,6 +36,16 @@ def train(
             help="Also judge it on every longer video by an agent trained on the others.",
         ),
     ] = False,
+    without_fold: Annotated[
+        int | None,
+        typer.Option(
+            "--without-fold", metavar="N", help="Leave out this fifth of labelled clips, from 0."
+        ),
+    ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option("--head", metavar="FILE", help="Weights of actions, to train scsampler by."),
+    ] = None,
     recognizer: options.Recognizer = None,
     device: options.Device = None,
     config: options.Config = None,
@@ -47,26 +62,43 @@ def train(
     import torch
 
     from streamdyn.errors import UnknownName
-    from streamdyn.pipelines.train_video import AGENTS, train_agent
+    from streamdyn.pipelines.labelled_videos import labelled_videos
+    from streamdyn.pipelines.train_video import AGENTS, LABELLED, train_agent, train_labelled
 
     if agent not in AGENTS:
         raise UnknownName("video agent", agent, AGENTS)
     resolved = options.run_config(config, options.overrides(recognizer=recognizer, device=device))
-    model = resolved.build_recognizer()
-    videos, failures = gather(paths, out / "features", resolved)
     torch.set_num_threads(1)
     target = out / f"{agent}.safetensors"
-    more = ["--leave-one-out"] * leave_one_out + (["--seed", str(seed)] if seed else [])
-    facts = train_agent(
-        agent,
-        videos,
-        model,
-        target,
-        seed=seed,
-        leave_one_out=leave_one_out,
-        command=shlex.join(["streamdyn", "train", "video", agent, *paths, *more]),
-        on_step=remark,
-    )
+    given = {"--seed": seed or None, "--without-fold": without_fold, "--head": head}
+    more = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
+    more += ["--leave-one-out"] * leave_one_out
+    command = shlex.join(["streamdyn", "train", "video", agent, *paths, *more])
+    facts: dict[str, Any]
+    if agent in LABELLED:
+        labelled = {str(v.path): v for v in labelled_videos(paths, without_fold=without_fold)}
+        videos, failures = gather(list(labelled), out / "features", resolved)
+        facts = train_labelled(
+            agent,
+            [(labelled[features.path], features) for features in videos],
+            target,
+            head=None if head is None else str(head),
+            seed=seed,
+            command=command,
+            on_step=remark,
+        )
+    else:
+        videos, failures = gather(paths, out / "features", resolved)
+        facts = train_agent(
+            agent,
+            videos,
+            resolved.build_recognizer(),
+            target,
+            seed=seed,
+            leave_one_out=leave_one_out,
+            command=command,
+            on_step=remark,
+        )
     if as_json:
         print_json({"model": str(target), "failures": failures, **facts})
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from streamdyn.errors import StoreError
+from streamdyn.errors import StoreError, StreamdynError
 
 
 @contextmanager
@@ -24,9 +24,11 @@ def put_in_place(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def write_explained(target: Path) -> Iterator[None]:
-    """Turn an `OSError` of the body into a `StoreError`."""
+    """Turn an `OSError` of the body into a `StoreError`; our own errors say enough."""
     try:
         yield
+    except StreamdynError:
+        raise
     except OSError as exc:
         raise StoreError(
             f"cannot write {target}: {exc.strerror or exc}; what was there is unchanged; check "

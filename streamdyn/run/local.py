@@ -29,6 +29,8 @@ class RunSummary:
     """`None` where nothing was audited."""
     policy_state: Any = None
     """Where the policy stood at the end, to start the next stream from."""
+    hidden: Any = None
+    """The recognizer's recurrent state at the end."""
 
 
 def drive(session: Session, recognizer: Recognizer) -> Iterator[WindowResult]:
@@ -107,6 +109,7 @@ def run_cursor(
     if audit is not None and audit.rate:
         summary.agreement = session.state.tally.agreement()
     summary.policy_state = session.state.policy_state
+    summary.hidden = session.state.hidden
     return summary
 
 

@@ -1,0 +1,250 @@
+"""Which action is it? Policies side by side on labelled videos, each run for real.
+
+Every policy watches every video from the file, decoding included; the recognizer's answer after the
+last look counts. Rows are kept as they are measured: a run that was cut short goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamdyn.errors import ConfigError, StoreError
+from streamdyn.index.placing import write_explained
+from streamdyn.pipelines.labelled_videos import Labelled
+from streamdyn.pipelines.plots import save_plot
+from streamdyn.protocols import Policy
+from streamdyn.recognizers.actions import Actions
+from streamdyn.run.local import run_stream
+from streamdyn.sources.video_av import VideoAv
+
+STAGES = ("demux", "decode", "convert", "preview", "policy", "recognize")
+DENSE = "full"
+DEMUX_ONLY = "demux only"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One policy, one video."""
+
+    policy: str
+    path: str
+    recognizer: str
+    """Name and version."""
+    label: str
+    answer: str
+    num_items: int
+    num_processed: int
+    wall_ms: float
+    stage_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRow:
+    """One policy over all videos."""
+
+    policy: str
+    num_videos: int
+    accuracy: float
+    standard_error: float
+    calls: float
+    """Recognizer calls a video, mean."""
+    wall_ms: float
+    """A video, mean."""
+    stage_ms: dict[str, float]
+    ratio: float
+    """Wall clock of the dense pass over the policy's, all videos together."""
+    ratio_low: float
+    """And its 95 % interval, by resampling videos."""
+    ratio_high: float
+
+
+def bench_actions(
+    videos: Sequence[Labelled],
+    recognizer: Actions,
+    policies: Mapping[str, Policy[Any]],
+    out: Path,
+    *,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> list[Watched]:
+    """Watch every video by every policy that has not watched it yet; policies take turns.
+
+    Args:
+        videos: Labelled.
+        recognizer: Set up.
+        policies: Name → policy; `full` is the dense pass that the others are measured against.
+        out: Folder of `watched.jsonl`.
+        on_step: Told what runs next.
+
+    Raises:
+        ConfigError: An action is not one of the recognizer's.
+        StoreError: The folder cannot be read or written.
+        SourceError: A video cannot be read.
+    """
+    strange = sorted({video.label for video in videos} - set(recognizer.labels))
+    if strange:
+        raise ConfigError(f"the recognizer was not taught the actions {', '.join(strange)}")
+    with write_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
+    file = out / "watched.jsonl"
+    version = f"{recognizer.name}/{recognizer.version}"
+    known = {(row.policy, row.path): row for row in read_rows(file) if row.recognizer == version}
+    found = []
+    for number, video in enumerate(videos, 1):
+        on_step(f"{number} of {len(videos)}: {video.path}")
+        for name in [*policies, DEMUX_ONLY]:
+            row = known.get((name, str(video.path)))
+            if row is None:
+                row = _watch(video, name, policies.get(name), recognizer)
+                with write_explained(file), file.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(asdict(row)) + "\n")
+            found.append(row)
+    return found
+
+
+def read_rows(file: Path) -> Iterator[Watched]:
+    """What is there; a last line that was cut short does not count.
+
+    Raises:
+        StoreError: A line before the last is no row.
+    """
+    lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            yield Watched(**json.loads(line))
+        except (ValueError, TypeError) as exc:
+            if number == len(lines):
+                return
+            raise StoreError(
+                f"line {number} of {file} is no row: {exc}; remove the file to measure afresh"
+            ) from exc
+
+
+def _watch(video: Labelled, name: str, policy: Policy[Any] | None, recognizer: Actions) -> Watched:
+    source = VideoAv(video.path, on_corrupt="skip")
+    began = time.perf_counter()
+    answer, num_processed, stages = "", 0, dict.fromkeys(STAGES, 0.0)
+    if policy is None:
+        num_items = 0
+        with closing(source.open()) as cursor:
+            while (block := cursor.next_block()) is not None:
+                num_items = block.stop
+                cursor.release(block.stop)
+    else:
+        summary = run_stream(source, policy, recognizer)
+        answer = (recognizer.answer(summary.hidden)[0] or ("",))[0] if summary.hidden else ""
+        receipt = summary.receipt
+        num_items, num_processed = receipt.num_items, receipt.num_processed
+        stages = {stage: getattr(receipt, f"{stage}_ms") for stage in STAGES}
+    wall_ms = (time.perf_counter() - began) * 1000
+    return Watched(
+        name,
+        str(video.path),
+        f"{recognizer.name}/{recognizer.version}",
+        video.label,
+        answer,
+        num_items,
+        num_processed,
+        wall_ms,
+        stages,
+    )
+
+
+def summarized(watched: Sequence[Watched]) -> list[ActionRow]:
+    """One row a policy, in the order they first ran."""
+    names = list(dict.fromkeys(row.policy for row in watched))
+    by = {name: {row.path: row for row in watched if row.policy == name} for name in names}
+    dense = by.get(DENSE, {})
+    rows = []
+    for name in names:
+        mine = list(by[name].values())
+        right = np.array([row.label == row.answer for row in mine])
+        paired = [(dense[row.path].wall_ms, row.wall_ms) for row in mine if row.path in dense]
+        ratio, low, high = _ratio(np.array(paired).reshape(-1, 2))
+        rows.append(
+            ActionRow(
+                name,
+                len(mine),
+                float(right.mean()),
+                float(right.std() / math.sqrt(len(right))),
+                float(np.mean([row.num_processed for row in mine])),
+                float(np.mean([row.wall_ms for row in mine])),
+                {s: float(np.mean([row.stage_ms[s] for row in mine])) for s in STAGES},
+                ratio,
+                low,
+                high,
+            )
+        )
+    return rows
+
+
+def _ratio(pairs: Any) -> tuple[float, float, float]:
+    if not len(pairs):
+        return math.nan, math.nan, math.nan
+    dice = np.random.default_rng(0)
+    drawn = pairs[dice.integers(len(pairs), size=(1000, len(pairs)))].sum(1)
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975))
+    total = pairs.sum(0)
+    return float(total[0] / total[1]), float(low), float(high)
+
+
+def mcnemar(watched: Sequence[Watched], one: str, other: str) -> tuple[int, int, float]:
+    """Videos that only the one got right, only the other, and the exact two-sided p of the split.
+
+    Test: McNemar 1947, exact binomial form.
+    """
+    right = {
+        name: {row.path: row.label == row.answer for row in watched if row.policy == name}
+        for name in (one, other)
+    }
+    shared = right[one].keys() & right[other].keys()
+    wins = sum(right[one][path] and not right[other][path] for path in shared)
+    losses = sum(right[other][path] and not right[one][path] for path in shared)
+    n = wins + losses
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1)) / 2**n
+    return wins, losses, min(1.0, 2 * tail)
+
+
+def plot_rows(rows: Sequence[ActionRow], picture: Path) -> None:
+    """Accuracy with its standard error against wall clock, one point a policy.
+
+    Raises:
+        ConfigError: The suffix of `picture` is not that of a plot.
+        StoreError: The file cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for kind in dict.fromkeys(row.policy.partition(":")[0] for row in rows if row.calls):
+        points = [row for row in rows if row.policy.partition(":")[0] == kind and row.calls]
+        points.sort(key=lambda row: row.wall_ms)
+        axes.errorbar(
+            [row.wall_ms for row in points],
+            [100 * row.accuracy for row in points],
+            [100 * row.standard_error for row in points],
+            marker="o",
+            capsize=2,
+            label=kind,
+        )
+        for row in points:
+            axes.annotate(
+                f"{row.calls:.3g}", (row.wall_ms, 100 * row.accuracy), textcoords="offset points",
+                xytext=(4, 4), fontsize=8,
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("milliseconds a video, decoding included (number: recognizer calls)")
+    axes.set_ylabel("right answers, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_plot(figure, picture)
