@@ -223,6 +223,7 @@ def card(agent: str, facts: Mapping[str, Any]) -> str:
         f"- trained on full passes of {facts['recognizer']} over {learned}",
         f"- training: {facts['training_seconds']} s on one core, seed {facts['seed']}",
         f"- command: `{facts['command']}`",
+        "- figures: docs/agents.md",
     ]
     if "labels" in facts:
         lines.append(f"- labels: {', '.join(facts['labels'])}")

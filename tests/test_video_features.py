@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from command import streamdyn
 
 from streamdyn.clips.features import load_features, save_features
 from streamdyn.errors import SourceError, StoreError
+from streamdyn.items import FrameSpec
 from streamdyn.pipelines.video_features import (
     features_file,
     video_features,
     watch,
 )
+from streamdyn.recording import RecordedRecognizer
 from streamdyn.registry import build
 from streamdyn.run.local import run_stream
 from streamdyn.sources.video_av import VideoAv
@@ -147,3 +150,41 @@ def test_the_command_goes_on_where_it_stopped(video: Path, tmp_path: Path) -> No
     second = streamdyn(*command)
     assert f"{video}: watching" not in second.stderr
     assert json.loads(second.stdout) == made
+
+
+@pytest.mark.parametrize("name", ["bisect", "learned_bisect", "frame_exit", "scsampler", "stride"])
+def test_a_policy_does_over_features_what_it_does_over_the_file(
+    name: str, video: Path, recognizer
+) -> None:
+    recording = watch(video, recognizer).recording()
+    stand_in = RecordedRecognizer(recording, recognizer)
+    seen: list[list[str]] = []
+    for source, model in (
+        (VideoAv(video, stream=recording.stream), recognizer),
+        (recording, stand_in),
+    ):
+        outcomes = []
+        run_stream(
+            source, build("policy", name), model,
+            on_window=lambda window, kept=outcomes: kept.extend(window.outcomes),
+        )  # fmt: skip
+        seen.append([outcome.id for outcome in outcomes])
+    assert seen[0] == seen[1]
+    assert 0 < len(seen[0]) <= 60
+
+
+def test_what_could_not_be_decoded_is_an_error_over_features_too(video: Path, recognizer) -> None:
+    found = watch(video, recognizer)
+    fewer = dataclasses.replace(
+        found,
+        ordinals=found.ordinals[1:],
+        labels=found.labels[1:],
+        scores=found.scores[1:],
+        embeddings=found.embeddings[1:],
+        luma=found.luma[1:],
+    )
+    items, errors = fewer.recording().open().materialize([0, 1], FrameSpec(None, None))
+    assert [item.ordinal for item in items] == [1]
+    assert [(error.ordinal, error.reason) for error in errors] == [
+        (0, "could not be decoded when it was recorded")
+    ]

@@ -13,12 +13,12 @@ from streamdyn.cli.options import Json
 from streamdyn.cli.output import percent, print_json, remark, show, table
 
 train_app = typer.Typer(no_args_is_help=True)
-app.add_typer(train_app, name="train", help="Train a reader.")
+app.add_typer(train_app, name="train", help="Train a reader of text, or an agent for video.")
 
 
 @train_app.callback()
 def _train() -> None:
-    """Train a reader."""
+    """Train a reader of text, or an agent for video."""
 
 
 Data = Annotated[
