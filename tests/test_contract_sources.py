@@ -224,8 +224,12 @@ def test_a_clip_that_a_source_cannot_read_is_refused(
 
 
 # FFmpeg fills what h264_flipped lost from memory that it never wrote: whoever runs this clip twice
-# with another MALLOC_PERTURB_ gets other grey levels, whatever the plan.
-@pytest.mark.parametrize("name", [name for name in DAMAGED if name != "h264_flipped"])
+# with another MALLOC_PERTURB_ gets other grey levels, whatever the plan. Of hevc_flipped one picture
+# came out otherwise once in some 15 runs of all tests, and never in 94 runs of this check alone.
+CONCEALED = ("h264_flipped", "hevc_flipped")
+
+
+@pytest.mark.parametrize("name", [name for name in DAMAGED if name not in CONCEALED])
 def test_what_can_be_decoded_of_a_damaged_clip_does_not_depend_on_the_plan(
     name: str, clip_path: ClipPath
 ) -> None:
@@ -233,11 +237,12 @@ def test_what_can_be_decoded_of_a_damaged_clip_does_not_depend_on_the_plan(
     check_source(open_source)
 
 
+@pytest.mark.parametrize("name", CONCEALED)
 @pytest.mark.parametrize("plan", sorted(PLANS))
 def test_which_pictures_of_a_concealed_clip_come_back_does_not_depend_on_the_plan(
-    plan: str, clip_path: ClipPath
+    plan: str, name: str, clip_path: ClipPath
 ) -> None:
-    open_source = opener("video_av", clip_path("h264_flipped"), on_corrupt="skip")
+    open_source = opener("video_av", clip_path(name), on_corrupt="skip")
     whole = drive(open_source(None), everything)
     some = drive(open_source(None), PLANS[plan])
     assert set(some.items) == set(some.asked) & set(whole.items)
