@@ -224,8 +224,8 @@ def test_a_clip_that_a_source_cannot_read_is_refused(
 
 
 # FFmpeg fills what h264_flipped lost from memory that it never wrote: whoever runs this clip twice
-# with another MALLOC_PERTURB_ gets other grey levels, whatever the plan. Of hevc_flipped one picture
-# came out otherwise once in some 15 runs of all tests, and never in 94 runs of this check alone.
+# with another MALLOC_PERTURB_ gets other grey levels, whatever the plan. Of hevc_flipped one
+# picture came out otherwise once in some 15 runs of all tests, never in 94 of this check alone.
 CONCEALED = ("h264_flipped", "hevc_flipped")
 
 
