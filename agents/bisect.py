@@ -69,8 +69,6 @@ class Bisect:
     version = "1"
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
-    doubt_after = 1.0
-    """Doubt about an item that follows the last known one of a stream."""
     knob = ("max_doubt", 2.0, 200.0)
     """What to tune, its finest and its coarsest value."""
 
@@ -118,7 +116,7 @@ class Bisect:
                 if doubt > self.max_doubt * price:
                     wanted.append((place, doubt))
         n, last = len(obs.window), max(known)
-        if obs.ended and n - 1 - last > self.max_doubt / self.doubt_after:
+        if obs.ended and n - 1 - last > self.max_doubt:
             # Nothing vouches for what follows the last known item, whatever it costs.
             place = _cheap_place(obs, is_open, n - 1, last + 1, n, (n - last) * DETOUR)
             if place is not None:

@@ -64,12 +64,11 @@ class FrameExit:
         """The next look, or none."""
         n = len(obs.window)
         sure = any(o.score >= self.confidence for o in obs.last_outcomes.values())
-        tried = int(np.isin(obs.status, (Status.OBSERVED, Status.FAILED)).sum())
-        order = [place for place in look_order(n, self.k) if obs.status[place] == Status.OPEN]
-        actions = np.zeros(n, np.uint8)
-        if sure or tried >= min(self.k, n) or not order or obs.budget_left.items == 0:
+        left = [place for place in look_order(n, self.k) if obs.status[place] == Status.OPEN]
+        if sure or not left or obs.budget_left.items == 0:
             return Plan(np.full(n, Action.SKIP, np.uint8)), None
-        actions[order[0]] = Action.PROCESS
+        actions = np.zeros(n, np.uint8)
+        actions[left[0]] = Action.PROCESS
         return Plan(actions), None
 
 

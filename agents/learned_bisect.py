@@ -24,13 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from streamdyn.errors import ConfigError
-from streamdyn.nn.perceptrons import Perceptrons
-from streamdyn.nn.weights import AgentWeights, load_weights
+from streamdyn.nn.perceptrons import load_perceptrons
+from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Observation
 from streamdyn.outcome import Outcome
 from streamdyn.previews.interval import interval_features
@@ -78,12 +77,7 @@ class LearnedBisect(Bisect):
         if not intervals:
             return []
         rows = interval_features(obs.window, known, intervals)
-        shares = _network(load_weights(self.model, self.name))(rows)
+        shares = load_perceptrons(self.model, self.name)(rows)
         sizes = np.array([b - a for a, b in intervals])
         plain = np.array(Bisect._doubts(self, obs, known, intervals))
         return ((UNIT * shares * sizes) ** self.trust * plain ** (1 - self.trust)).tolist()  # type: ignore[no-any-return]
-
-
-@lru_cache(maxsize=4)
-def _network(weights: AgentWeights) -> Perceptrons:
-    return Perceptrons(**weights.arrays)

@@ -17,13 +17,12 @@ Cost: about 2 µs an item.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from streamdyn.errors import ConfigError
-from streamdyn.nn.perceptrons import Perceptrons
-from streamdyn.nn.weights import AgentWeights, load_weights
+from streamdyn.nn.perceptrons import load_perceptrons
+from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Grade, Observation
 from streamdyn.plan import Plan
 from streamdyn.previews.surroundings import packet_surroundings
@@ -72,7 +71,7 @@ class ScSampler:
     def decide(self, obs: Observation, state: None) -> tuple[Plan, None]:
         """One plan for the whole file."""
         n = len(obs.window)
-        scores = _network(load_weights(self.model, self.name))(packet_surroundings(obs.window))
+        scores = load_perceptrons(self.model, self.name)(packet_surroundings(obs.window))
         distance = int(self.spacing * n / self.k)
         num_even = min(n, round(self.even * self.k))
         chosen = ((np.arange(num_even) + 0.5) * n / max(1, num_even)).astype(int).tolist()
@@ -81,14 +80,12 @@ class ScSampler:
             free[max(0, place - distance) : place + distance + 1] = False
         order = np.argsort(-scores, kind="stable").tolist()
         for place in order:
-            if len(chosen) < self.k and free[place]:
+            if len(chosen) == self.k:
+                break
+            if free[place]:
                 chosen.append(place)
                 free[max(0, place - distance) : place + distance + 1] = False
-        left = [place for place in order if place not in chosen]
-        chosen += left[: max(0, self.k - len(chosen))]
+        if len(chosen) < self.k:
+            left = [place for place in order if place not in chosen]
+            chosen += left[: self.k - len(chosen)]
         return Plan.process_only(n, chosen, scores=scores.astype(np.float32)), None
-
-
-@lru_cache(maxsize=4)
-def _network(weights: AgentWeights) -> Perceptrons:
-    return Perceptrons(**weights.arrays)

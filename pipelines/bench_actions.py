@@ -6,10 +6,9 @@ last look counts. Rows are kept as they are measured: a run that was cut short g
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from streamdyn.errors import ConfigError, StoreError
 from streamdyn.index.placing import write_explained
 from streamdyn.pipelines.labelled_videos import Labelled
 from streamdyn.pipelines.plots import save_plot
+from streamdyn.pipelines.row_file import RowFile
 from streamdyn.protocols import Policy
 from streamdyn.recognizers.actions import Actions
 from streamdyn.run.local import run_stream
@@ -104,28 +104,24 @@ def bench_actions(
             row = known.get((name, str(video.path)))
             if row is None:
                 row = _watch(video, name, policies.get(name), recognizer)
-                with write_explained(file), file.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(asdict(row)) + "\n")
+                with write_explained(file):
+                    RowFile(file).add(asdict(row))
             found.append(row)
     return found
 
 
-def read_rows(file: Path) -> Iterator[Watched]:
-    """What is there; a last line that was cut short does not count.
+def read_rows(file: Path) -> list[Watched]:
+    """What is there.
 
     Raises:
-        StoreError: A line before the last is no row.
+        StoreError: It holds something else.
     """
-    lines = file.read_text("utf-8").splitlines(keepends=True) if file.exists() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            yield Watched(**json.loads(line))
-        except (ValueError, TypeError) as exc:
-            if number == len(lines):
-                return
-            raise StoreError(
-                f"line {number} of {file} is no row: {exc}; remove the file to measure afresh"
-            ) from exc
+    try:
+        return [Watched(**row) for row in RowFile(file).read()]
+    except TypeError as exc:
+        raise StoreError(
+            f"{file} holds rows of another kind: {exc}; remove the file to measure afresh"
+        ) from exc
 
 
 def _watch(video: Labelled, name: str, policy: Policy[Any] | None, recognizer: Actions) -> Watched:

@@ -15,8 +15,9 @@ import numpy as np
 
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.learning.evaluation import Evaluation
-from streamdyn.pipelines.bench_text import Row, RowFile, full_read, ratios
+from streamdyn.pipelines.bench_text import full_read, ratios
 from streamdyn.pipelines.plots import save_plot
+from streamdyn.pipelines.row_file import Row, RowFile
 from streamdyn.pipelines.train_sequences import (
     RECIPES,
     TASKS,

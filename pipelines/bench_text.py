@@ -8,10 +8,8 @@ the same sizes for a recurrent reader, the same MiniLM with all its layers for t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamdyn.errors import StoreError
 from streamdyn.nn.cells import pooled
+from streamdyn.pipelines.row_file import Row, RowFile
 from streamdyn.pipelines.text_recipes import RECIPES, TRANSFORMER
 from streamdyn.pipelines.text_runs import FULL, TextRuns
 from streamdyn.plan import Action
@@ -44,41 +42,6 @@ CONFIDENCES = (0.7, 0.8, 0.9, 0.95, 0.99)
 """At which a transformer with early heads stops, with all tokens read."""
 TIMED_TEXTS = 100
 ROUNDS = 5
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RowFile:
-    """`rows.jsonl`; a last line that was cut short does not count."""
-
-    path: Path
-
-    def read(self) -> list[Row]:
-        """All whole rows.
-
-        Raises:
-            StoreError: A line before the last is no row.
-        """
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text("utf-8").split("\n")
-        rows = []
-        for number, line in enumerate(lines[:-1], 1):
-            try:
-                rows.append(json.loads(line))
-            except ValueError as exc:
-                raise StoreError(
-                    f"{self.path}, line {number}, is no row of a bench: {exc}; remove the line to "
-                    "measure its row again"
-                ) from exc
-        return rows
-
-    def add(self, row: Row) -> None:
-        """Append a row, after removing what was cut short."""
-        kept = "".join(json.dumps(known) + "\n" for known in [*self.read(), row])
-        part = self.path.with_suffix(".part")
-        part.write_text(kept, "utf-8")
-        part.replace(self.path)
 
 
 def bench_text(
@@ -93,7 +56,7 @@ def bench_text(
 
     Args:
         runs: One for each task and fold.
-        out: Folder of `rows.jsonl`; of several lines for one row the last one counts.
+        out: Folder of `rows.jsonl`.
         rows: Of `ROWS`.
         time_again: Time the rows that are there again; what they answered stands.
         on_row: Told what is measured now.
@@ -110,9 +73,10 @@ def bench_text(
                 file.add(found[0])
             elif time_again and name != FULL:
                 on_row(f"{run.task}, fold {run.fold}: {name}, its speed")
-                found.append(found[-1] | {"speed": speed(run, name)})
-                file.add(found[-1])
-            yield found[-1]
+                again = found[0] | {"speed": speed(run, name)}
+                file.replace(found[0], again)
+                found = [again]
+            yield found[0]
 
 
 def measure(run: TextRuns, name: str) -> Row:

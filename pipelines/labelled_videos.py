@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,5 +85,5 @@ def labelled_videos(
 
 
 def _stream(path: Path) -> Labelled:
-    truth: Any = load_untrimmed(path)
+    truth = load_untrimmed(path)
     return Labelled(path, tuple((e.label, e.first, e.stop) for e in truth.events), False)

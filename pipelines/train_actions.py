@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError
-from streamdyn.learning.perceptrons import PerceptronRecipe, fit_perceptrons
+from streamdyn.learning.perceptrons import PerceptronRecipe, descend, fit_perceptrons
 from streamdyn.pipelines.labelled_videos import Labelled
 from streamdyn.previews.surroundings import packet_surroundings
 
@@ -54,19 +54,14 @@ def fit_head(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, HEAD_EPOCHS * -(-len(rows) // size)
         )
-        for epoch in range(HEAD_EPOCHS):
-            total = 0.0
-            for batch in torch.split(torch.randperm(len(rows)), size):
-                losses = nn.functional.cross_entropy(
-                    head(rows[batch]), wanted[batch], reduction="none"
-                )
-                loss = (losses * weights[batch]).mean()
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                total += float(loss.detach()) * len(batch)
-            on_epoch(epoch, total / len(rows))
+
+        def losses(batch: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(head(rows[batch]), wanted[batch], reduction="none")
+
+        descend(
+            optimizer, schedule, losses, weights,
+            epochs=HEAD_EPOCHS, batch_size=size, on_epoch=on_epoch,
+        )  # fmt: skip
     weight = head.weight.detach().numpy() / scale
     return {"weight": weight, "bias": head.bias.detach().numpy() - weight @ mean}, labels
 

@@ -157,18 +157,12 @@ def fit(
     return fit_perceptrons(rows, shares, worth, recipe, on_epoch)
 
 
-def explored(
-    videos: Sequence[VideoFeatures],
-    agree: Agreeing,
-    seed: int,
-    on_video: Callable[[str], None] = lambda path: None,
-) -> list[Intervals]:
+def explored(videos: Sequence[VideoFeatures], agree: Agreeing, seed: int) -> list[Intervals]:
     """Intervals of every video, one entry each; those of short ones follow, pooled."""
     dice = np.random.default_rng(seed)
     found: list[Intervals] = []
     short: list[Intervals] = []
     for video in videos:
-        on_video(video.path)
         intervals = explore(video.recording(), agree, dice)
         (found if len(video) >= SHORT else short).append(intervals)
     order = dice.permutation(len(short))
@@ -179,29 +173,6 @@ def explored(
 def _pooled(parts: Sequence[Intervals]) -> Intervals:
     fields = ("rows", "shares", "sizes")
     return Intervals(*(np.concatenate([getattr(part, f) for part in parts]) for f in fields))
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a policy would do with a recorded stream."""
-
-    num_items: int
-    num_processed: int
-    num_agreeing: float
-    num_compared: int
-
-
-def measure(recording: Recording, policy: Any, agree: Agreeing) -> Measured:
-    """Looks and agreement of a policy over a recorded full pass; nothing is decoded."""
-    results: list[Any] = []
-    run_stream(recording, policy, RecordedRecognizer(recording, agree), on_window=results.append)
-    known = {o.ordinal: o for result in results for o in result.outcomes}
-    pts = np.concatenate([result.window.pts for result in results])
-    sources = propagate(pts, sorted(known))
-    agreeing = sum(
-        agree.agree(known[int(sources[o])], found) for o, found in recording.outcomes.items()
-    )
-    return Measured(len(pts), len(known), agreeing, len(recording.outcomes))
 
 
 def share_at(curve: Sequence[tuple[float, float]], target: float) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,13 @@ from streamdyn.nn.weights import save_weights
 from streamdyn.pipelines.train_actions import Pairs, fit_head, fit_saliency
 from streamdyn.pipelines.train_bisect import (
     SHORT,
-    Measured,
     explored,
     fit,
-    measure,
     share_at,
 )
 from streamdyn.recording import Agreeing
 from streamdyn.registry import build
+from streamdyn.replay import ReplayResult, replay
 
 AGENTS = ("learned_bisect", "actions", "scsampler")
 """`actions` is the head of the recognizer of that name."""
@@ -39,22 +37,6 @@ TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
 KNOBS = (3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 """Values of `max_doubt` that a curve is measured at."""
 OnStep = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Share of the items looked at for a target agreement, pooled over the videos."""
-
-    videos: tuple[str, ...]
-    num_items: int
-    curves: Mapping[str, list[tuple[float, float]]]
-    """Policy → (agreement, share) at each of `KNOBS`."""
-    shares: Mapping[str, list[float]] = field(init=False)
-    """Policy → share at each of `TARGETS`."""
-
-    def __post_init__(self) -> None:
-        shares = {name: [share_at(c, t) for t in TARGETS] for name, c in self.curves.items()}
-        object.__setattr__(self, "shares", shares)
 
 
 def train_agent(
@@ -100,7 +82,7 @@ def train_agent(
     intervals = explored(videos, recognizer, seed)
     recipe = PerceptronRecipe(seed=seed)
     on_step("training")
-    arrays = fit(intervals, recipe, lambda epoch, loss: on_step(f"epoch {epoch}: loss {loss:.3f}"))
+    arrays = fit(intervals, recipe, _told(on_step))
     facts: dict[str, Any] = {
         "recognizer": videos[0].recognizer,
         "long_videos": len(long),
@@ -112,14 +94,16 @@ def train_agent(
         "command": command,
     }
     if leave_one_out:
-        found = _left_out(long, intervals, recipe, recognizer, on_step)
+        curves = _left_out(long, intervals, recipe, recognizer, on_step)
         facts["left_out"] = {
-            "items": found.num_items,
+            "items": sum(map(len, long)),
             "targets": list(TARGETS),
-            **{name: [round(s, 4) for s in shares] for name, shares in found.shares.items()},
+            **{
+                name: [round(share_at(curve, target), 4) for target in TARGETS]
+                for name, curve in curves.items()
+            },
         }
-    save_weights(target, agent, arrays, facts)
-    target.with_suffix(".md").write_text(card(agent, facts), "utf-8")
+    _write(target, agent, arrays, facts)
     return facts
 
 
@@ -152,10 +136,7 @@ def train_labelled(
     if agent not in LABELLED:
         raise UnknownName("agent that learns from labels", agent, LABELLED)
     began = time.perf_counter()
-
-    def on_epoch(epoch: int, loss: float) -> None:
-        on_step(f"epoch {epoch}: loss {loss:.3f}")
-
+    on_epoch = _told(on_step)
     facts: dict[str, Any] = {
         "recognizer": videos[0][1].recognizer,
         "clips": sum(video.trimmed for video, _ in videos),
@@ -172,9 +153,17 @@ def train_labelled(
         recognizer = build("recognizer", "actions", model=head)
         arrays = fit_saliency(videos, recognizer.probabilities, recognizer.labels, seed, on_epoch)
     facts["training_seconds"] = round(time.perf_counter() - began)
+    _write(target, agent, arrays, facts)
+    return facts
+
+
+def _told(on_step: OnStep) -> Callable[[int, float], None]:
+    return lambda epoch, loss: on_step(f"epoch {epoch}: loss {loss:.3f}")
+
+
+def _write(target: Path, agent: str, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     save_weights(target, agent, arrays, facts)
     target.with_suffix(".md").write_text(card(agent, facts), "utf-8")
-    return facts
 
 
 def _left_out(
@@ -183,9 +172,9 @@ def _left_out(
     recipe: PerceptronRecipe,
     recognizer: Agreeing,
     on_step: OnStep,
-) -> Comparison:
-    """Every long video, judged by an agent that was trained on all others."""
-    measured: dict[str, dict[float, list[Measured]]] = {"bisect": {}, "learned_bisect": {}}
+) -> dict[str, list[tuple[float, float]]]:
+    """Policy → (agreement, share) at each knob, of long videos by agents trained on the rest."""
+    measured: dict[str, dict[float, list[ReplayResult]]] = {"bisect": {}, "learned_bisect": {}}
     with tempfile.TemporaryDirectory() as folder:
         for left_out, video in enumerate(long):
             on_step(f"without {Path(video.path).name}")
@@ -196,16 +185,16 @@ def _left_out(
             for name, options in (("bisect", {}), ("learned_bisect", {"model": str(model)})):
                 for knob in KNOBS:
                     policy = build("policy", name, max_doubt=knob, **options)
-                    found = measure(recording, policy, recognizer)
+                    found = replay(recording, policy, recognizer)
                     measured[name].setdefault(knob, []).append(found)
-    curves = {name: [_pooled(runs) for runs in by.values()] for name, by in measured.items()}
-    return Comparison(tuple(v.path for v in long), sum(map(len, long)), curves)
+    return {name: [_pooled(runs) for runs in by.values()] for name, by in measured.items()}
 
 
-def _pooled(runs: Sequence[Measured]) -> tuple[float, float]:
+def _pooled(runs: Sequence[ReplayResult]) -> tuple[float, float]:
     """Agreement and share."""
-    agreeing = sum(run.num_agreeing for run in runs) / sum(run.num_compared for run in runs)
-    return agreeing, sum(run.num_processed for run in runs) / sum(run.num_items for run in runs)
+    agreeing = sum(run.agreement * run.num_compared for run in runs)
+    agreement = agreeing / sum(run.num_compared for run in runs)
+    return agreement, sum(run.num_processed for run in runs) / sum(run.num_items for run in runs)
 
 
 def card(agent: str, facts: Mapping[str, Any]) -> str:

@@ -51,6 +51,8 @@ class Recording:
     """Ordinal → what an item holds in place of pixels."""
     undecodable: frozenset[int] = frozenset()
     """Ordinals of items that could not be decoded."""
+    receipt: Receipt = field(default_factory=Receipt)
+    """What the recorded run cost, where that is known."""
 
     def open(self, resume_from: Position | None = None) -> RecordedCursor:
         """A cursor at the start; a recording is not resumed."""

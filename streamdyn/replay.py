@@ -21,7 +21,7 @@ from streamdyn.observation import Grade
 from streamdyn.outcome import Outcome
 from streamdyn.protocols import Policy, Recognizer
 from streamdyn.receipt import Receipt
-from streamdyn.recording import RecordedRecognizer, Recording
+from streamdyn.recording import Agreeing, RecordedRecognizer, Recording
 from streamdyn.registry import build
 from streamdyn.run.local import run_stream
 from streamdyn.timeline import Propagation, WindowResult, propagate
@@ -35,7 +35,6 @@ class RecordedStream(Recording):
         self.outcomes: dict[int, Outcome] = {}
         self.previews: dict[Grade, dict[int, Array]] = {}
         super().__init__(str(path), "", [], self.outcomes, self.previews)
-        self.receipt = Receipt()
         self.header: dict[str, Any] = {}
         for number, record in enumerate(read_trace(path), 1):
             try:
@@ -101,9 +100,9 @@ class ReplayResult:
 
 
 def replay(
-    recorded: RecordedStream,
+    recorded: Recording,
     policy: Policy[Any],
-    recognizer: Recognizer,
+    recognizer: Agreeing,
     *,
     budget: Budget | None = None,
     audit: AuditRule | None = None,
@@ -112,7 +111,7 @@ def replay(
     """Run a policy over a recorded stream.
 
     Args:
-        recorded: The trace.
+        recorded: The trace, or the features of a full pass.
         policy: The other policy.
         recognizer: Only its `agree` is used.
         budget: As in a real run.

@@ -12,7 +12,7 @@ from command import one_error, streamdyn
 from random_readers import random_transformer
 
 from streamdyn.learning.trainer import Trainer
-from streamdyn.pipelines.bench_text import RowFile
+from streamdyn.pipelines.row_file import RowFile
 from streamdyn.pipelines.text_report import pooled_rows, write_page
 from streamdyn.text import pretrained
 from streamdyn.text.calibration import Calibration
@@ -87,6 +87,19 @@ def test_a_row_that_was_cut_short_is_measured_again(data: Path, out: Path) -> No
     # The reader itself was kept.
     assert "epoch" not in result.stderr
     assert [row["row"] for row in RowFile(path).read()] == ["full", "leap_lstm", "idf"]
+
+
+def test_a_row_that_is_timed_again_stands_in_place_of_the_old_one(data: Path, out: Path) -> None:
+    path = out / "rows.jsonl"
+    before = RowFile(path).read()
+    result = bench(data, out, "--time-again")
+    assert result.exit_code == 0, result.stderr
+    assert "leap_lstm, its speed" in result.stderr
+    after = RowFile(path).read()
+    assert [row["row"] for row in after] == [row["row"] for row in before]
+    untimed = [[{**row, "speed": None} for row in rows] for rows in (before, after)]
+    assert untimed[0] == untimed[1]
+    assert after[1]["speed"] != before[1]["speed"]
 
 
 def test_the_page_names_targets_and_what_is_not_measured(out: Path) -> None:

@@ -115,7 +115,8 @@ def bench(
     """
     from streamdyn.errors import UnknownName
     from streamdyn.pipelines import bench_sequences as generated
-    from streamdyn.pipelines.bench_text import ROWS, RowFile, bench_text
+    from streamdyn.pipelines.bench_text import ROWS, bench_text
+    from streamdyn.pipelines.row_file import RowFile
     from streamdyn.pipelines.text_report import write_page
     from streamdyn.pipelines.text_runs import TextRuns
     from streamdyn.text.tasks import TASKS

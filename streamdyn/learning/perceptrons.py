@@ -84,19 +84,49 @@ def fit_perceptrons(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, recipe.learning_rate, total_steps=steps + 1
         )
-        for epoch in range(recipe.epochs):
-            total = 0.0
-            for batch in torch.split(torch.randperm(len(x)), recipe.batch_size):
-                logits = network(x[batch])
-                losses = nn.functional.binary_cross_entropy_with_logits(
-                    logits, y[batch].expand_as(logits), reduction="none"
-                )
-                loss = (losses * weights[batch]).mean()
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-                total += float(loss.detach()) * len(batch)
-            on_epoch(epoch, total / len(x))
+
+        def losses(batch: Tensor) -> Tensor:
+            logits = network(x[batch])
+            return nn.functional.binary_cross_entropy_with_logits(
+                logits, y[batch].expand_as(logits), reduction="none"
+            )
+
+        descend(
+            optimizer, schedule, losses, weights,
+            epochs=recipe.epochs, batch_size=recipe.batch_size, on_epoch=on_epoch,
+        )  # fmt: skip
     arrays = {name: value.detach().numpy() for name, value in network.named_parameters()}
     return {"mean": mean, "scale": scale, **arrays}
+
+
+def descend(
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    losses: Callable[[Tensor], Tensor],
+    weights: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    on_epoch: Callable[[int, float], None],
+) -> None:
+    """Follow the gradient of a weighted mean loss, in an order drawn from torch's dice.
+
+    Args:
+        optimizer: Of the parameters.
+        schedule: Of its learning rate, a step a batch.
+        losses: `(B,)` row numbers → `(..., B)` losses of these rows.
+        weights: `(N,)`, what each row counts.
+        epochs: Times that all rows are gone through.
+        batch_size: Rows at once.
+        on_epoch: Told the number of the epoch and its mean loss.
+    """
+    for epoch in range(epochs):
+        total = 0.0
+        for batch in torch.split(torch.randperm(len(weights)), batch_size):
+            loss = (losses(batch) * weights[batch]).mean()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) * len(batch)
+        on_epoch(epoch, total / len(weights))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from streamdyn.nn.weights import AgentWeights, load_weights
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -40,6 +43,16 @@ class Perceptrons:
         logits = (h @ self.last[:, :, None])[..., 0] + self.last_bias[:, None]
         out: Floats = (1 / (1 + np.exp(-logits))).mean(0)
         return out
+
+
+def load_perceptrons(model: str | None, agent: str) -> Perceptrons:
+    """Those of a trained agent, see `load_weights`."""
+    return _made(load_weights(model, agent))
+
+
+@lru_cache(maxsize=16)
+def _made(weights: AgentWeights) -> Perceptrons:
+    return Perceptrons(**weights.arrays)
 
 
 def _silu(x: Floats) -> Floats:

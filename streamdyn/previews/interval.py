@@ -16,15 +16,13 @@ import numpy.typing as npt
 from streamdyn.errors import ConfigError
 from streamdyn.items import Block
 from streamdyn.outcome import Outcome
-from streamdyn.previews.packet import SizeHistory
+from streamdyn.previews.packet import log_relative_sizes
 
 Floats = npt.NDArray[np.floating[Any]]
 NUM_FEATURES = 35
 """Columns of `interval_features`."""
 MISSING = -0.5
 """Standing of a label that the other end does not list; half as bad as the best is good."""
-_LARGEST_PACKET = 50.0
-"""In usual sizes; what is larger says no more."""
 _ALMOST_NONE = 0.02
 
 
@@ -60,7 +58,7 @@ def interval_features(
     ends = {index: _End.of(known[index]) for index in order}
     after = dict(pairwise(order))
     before = {b: a for a, b in after.items()}
-    packets = np.log1p(np.minimum(SizeHistory().relative(window), _LARGEST_PACKET))
+    packets = log_relative_sizes(window)
     seconds = (window.pts - window.pts[0]) * float(window.time_base)
     step = float(seconds[-1]) / max(1, len(window) - 1)
     pairs: dict[tuple[int, int], list[float]] = {}

@@ -15,6 +15,8 @@ from streamdyn.items import Array, Block
 PACKET_FEATURES = ("log_bytes", "relative_to_gop", "since_keyframe")
 """Columns of `packet_features`."""
 _KINDS = 3
+_LARGEST = 50.0
+"""In usual sizes; what is larger says no more."""
 _NO_SIZES: Array = np.empty(0, np.int32)
 
 
@@ -82,6 +84,12 @@ class SizeHistory:
             `(N,)` float32, 1 is usual.
         """
         return np.asarray(block.num_bytes / self.usual(block)[_kind(block)], np.float32)
+
+
+def log_relative_sizes(block: Block) -> npt.NDArray[np.float32]:
+    """`(N,)` logarithm of 1 + each size over the usual one of its kind in `block`, at most 50."""
+    sizes: npt.NDArray[np.float32] = np.log1p(np.minimum(SizeHistory().relative(block), _LARGEST))
+    return sizes
 
 
 @dataclass(frozen=True, slots=True)

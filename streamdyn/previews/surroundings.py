@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streamdyn.items import Block
-from streamdyn.previews.packet import SizeHistory
+from streamdyn.previews.packet import log_relative_sizes
 
 SCALES = (4, 8, 16, 32)
 """Items on either side."""
 NUM_FEATURES = 4 * len(SCALES) + 5
 """Columns of `packet_surroundings`."""
-_LARGEST = 50.0
 
 
 def packet_surroundings(block: Block) -> npt.NDArray[np.float32]:
@@ -28,7 +27,7 @@ def packet_surroundings(block: Block) -> npt.NDArray[np.float32]:
     Returns:
         `(N, NUM_FEATURES)` float32.
     """
-    sizes = np.log1p(np.minimum(SizeHistory().relative(block), _LARGEST)).astype(np.float64)
+    sizes = log_relative_sizes(block).astype(np.float64)
     n = len(sizes)
     total = np.concatenate([[0.0], np.cumsum(sizes)])
     squares = np.concatenate([[0.0], np.cumsum(sizes**2)])
