@@ -12,8 +12,9 @@ import numpy as np
 
 from streamdyn.index.placing import put_in_place
 from streamdyn.pipelines.bench_sequences import plot_number_prediction
-from streamdyn.pipelines.bench_text import ROWS, Row, exit_key
+from streamdyn.pipelines.bench_text import ROWS, exit_key
 from streamdyn.pipelines.plots import save_plot
+from streamdyn.pipelines.row_file import Row
 from streamdyn.pipelines.text_recipes import FAMILIES, RECIPES, TRANSFORMER
 from streamdyn.pipelines.text_runs import FULL
 
