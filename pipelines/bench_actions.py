@@ -1,7 +1,8 @@
-"""Which action is it? Policies side by side on labelled videos, each run for real.
+"""Which action is it, and where is this action? Policies side by side, each run for real.
 
 Every policy watches every video from the file, decoding included; the recognizer's answer after the
-last look counts. Rows are kept as they are measured: a run that was cut short goes on.
+last look counts, or for a query the look that says it loudest. Rows are kept as they are measured:
+a run that was cut short goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,22 @@ import numpy as np
 
 from streamdyn.errors import ConfigError, StoreError
 from streamdyn.index.placing import write_explained
+from streamdyn.outcome import Outcome
 from streamdyn.pipelines.labelled_videos import Labelled
 from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.row_file import RowFile
 from streamdyn.protocols import Policy
+from streamdyn.receipt import Receipt
 from streamdyn.recognizers.actions import Actions
+from streamdyn.registry import build
 from streamdyn.run.local import run_stream
 from streamdyn.sources.video_av import VideoAv
 
 STAGES = ("demux", "decode", "convert", "preview", "policy", "recognize")
 DENSE = "full"
 DEMUX_ONLY = "demux only"
+KNOWN = "known"
+"""Evenly spaced looks within the first action, as `known:k=8`: no policy knows where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +43,13 @@ class Watched:
 
     policy: str
     path: str
+    """Of the video; for a query `path?label`."""
     recognizer: str
     """Name and version."""
     label: str
+    """Of the action, or asked for."""
     answer: str
+    """For a query what is shown where it was found; empty where nothing is."""
     num_items: int
     num_processed: int
     wall_ms: float
@@ -70,9 +79,10 @@ class ActionRow:
 def bench_actions(
     videos: Sequence[Labelled],
     recognizer: Actions,
-    policies: Mapping[str, Policy[Any]],
+    policies: Mapping[str, Policy[Any] | Known],
     out: Path,
     *,
+    queries: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> list[Watched]:
     """Watch every video by every policy that has not watched it yet; policies take turns.
@@ -82,6 +92,8 @@ def bench_actions(
         recognizer: Set up.
         policies: Name → policy; `full` is the dense pass that the others are measured against.
         out: Folder of `watched.jsonl`.
+        queries: Ask for every action of a video instead of for the one action that it shows. A
+            policy with a field `query` is run for each, any other once for all.
         on_step: Told what runs next.
 
     Raises:
@@ -89,8 +101,8 @@ def bench_actions(
         StoreError: The folder cannot be read or written.
         SourceError: A video cannot be read.
     """
-    strange = sorted({video.label for video in videos} - set(recognizer.labels))
-    if strange:
+    shown = {label for video in videos for label, *_ in video.events}
+    if strange := sorted(shown - set(recognizer.labels)):
         raise ConfigError(f"the recognizer was not taught the actions {', '.join(strange)}")
     with write_explained(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -100,13 +112,21 @@ def bench_actions(
     found = []
     for number, video in enumerate(videos, 1):
         on_step(f"{number} of {len(videos)}: {video.path}")
+        asked = sorted({label for label, *_ in video.events}) if queries else [""]
         for name in [*policies, DEMUX_ONLY]:
-            row = known.get((name, str(video.path)))
-            if row is None:
-                row = _watch(video, name, policies.get(name), recognizer)
-                with write_explained(file):
-                    RowFile(file).add(asdict(row))
-            found.append(row)
+            policy = policies.get(name)
+            each = (
+                [asked] if policy is None or not hasattr(policy, "query") else [[q] for q in asked]
+            )
+            for group in each:
+                paths = [f"{video.path}?{query}" if query else str(video.path) for query in group]
+                rows = [known[name, path] for path in paths if (name, path) in known]
+                if len(rows) < len(paths):
+                    rows = _watch(video, name, policy, recognizer, group)
+                    with write_explained(file):
+                        for row in rows:
+                            RowFile(file).add(asdict(row))
+                found += rows
     return found
 
 
@@ -124,34 +144,82 @@ def read_rows(file: Path) -> list[Watched]:
         ) from exc
 
 
-def _watch(video: Labelled, name: str, policy: Policy[Any] | None, recognizer: Actions) -> Watched:
+def _watch(
+    video: Labelled,
+    name: str,
+    policy: Policy[Any] | Known | None,
+    recognizer: Actions,
+    queries: Sequence[str],
+) -> list[Watched]:
+    """One pass; a row for each query, or one where the only query is empty."""
     source = VideoAv(video.path, on_corrupt="skip")
+    if policy is not None and hasattr(policy, "query"):
+        policy = replace(policy, query=queries[0])  # type: ignore[type-var]
+    if isinstance(policy, Known):
+        policy = policy.within(video)
+    outcomes: list[Outcome] = []
     began = time.perf_counter()
-    answer, num_processed, stages = "", 0, dict.fromkeys(STAGES, 0.0)
+    answer, receipt = "", Receipt()
     if policy is None:
-        num_items = 0
         with closing(source.open()) as cursor:
             while (block := cursor.next_block()) is not None:
-                num_items = block.stop
+                receipt.num_items = block.stop
                 cursor.release(block.stop)
     else:
-        summary = run_stream(source, policy, recognizer)
-        answer = (recognizer.answer(summary.hidden)[0] or ("",))[0] if summary.hidden else ""
+        summary = run_stream(
+            source, policy, recognizer, on_window=lambda result: outcomes.extend(result.outcomes)
+        )
         receipt = summary.receipt
-        num_items, num_processed = receipt.num_items, receipt.num_processed
-        stages = {stage: getattr(receipt, f"{stage}_ms") for stage in STAGES}
+        if summary.hidden is not None:
+            answer = (recognizer.answer(summary.hidden)[0] or ("",))[0]
     wall_ms = (time.perf_counter() - began) * 1000
-    return Watched(
-        name,
-        str(video.path),
-        f"{recognizer.name}/{recognizer.version}",
-        video.label,
-        answer,
-        num_items,
-        num_processed,
-        wall_ms,
-        stages,
+    return [
+        Watched(
+            name,
+            f"{video.path}?{query}" if query else str(video.path),
+            f"{recognizer.name}/{recognizer.version}",
+            query or video.label,
+            _shown(video, query, outcomes) if query else answer,
+            receipt.num_items,
+            receipt.num_processed,
+            wall_ms,
+            {stage: getattr(receipt, f"{stage}_ms") for stage in STAGES},
+        )
+        for query in queries
+    ]
+
+
+def _shown(video: Labelled, query: str, outcomes: Sequence[Outcome]) -> str:
+    """What is truly shown by the picture that says the query loudest."""
+    if not outcomes:
+        return ""
+    scores = [dict(zip(o.labels, o.scores, strict=True)).get(query, 0.0) for o in outcomes]
+    place = outcomes[int(np.argmax(scores))].ordinal
+    return next(
+        (label for label, first, stop in video.events if first <= place and not 0 <= stop <= place),
+        "",
     )
+
+
+@dataclass(frozen=True)
+class Known:
+    """`k` evenly spaced looks within the action, by whoever knows where it is; a control."""
+
+    k: int
+
+    def within(self, video: Labelled) -> Policy[Any]:
+        """The looks at this video.
+
+        Raises:
+            ConfigError: It does not say where its action ends.
+        """
+        _, first, stop = video.events[0]
+        if stop < 0:
+            raise ConfigError(f"{video.path} is all action; `{KNOWN}` is for untrimmed streams")
+        count = min(self.k, stop - first)
+        items = first + ((np.arange(count) + 0.5) * (stop - first) / count).astype(int)
+        chosen: Policy[Any] = build("policy", "listed", items=items.tolist())
+        return chosen
 
 
 def summarized(watched: Sequence[Watched]) -> list[ActionRow]:

@@ -25,6 +25,8 @@ class Labelled:
     """Label, ordinal of the first item, ordinal after the last; `-1`: to the end."""
     trimmed: bool
     """The whole of it is one action."""
+    recordings: tuple[str, ...] = ()
+    """What each action was cut from: of a clip its group, of a stream the file of the clip."""
 
     @property
     def label(self) -> str:
@@ -78,7 +80,9 @@ def labelled_videos(
             clips = clips.take(clips.folds(folds, seed) != without_fold)
         if only_fold is not None:
             clips = clips.take(clips.folds(folds, seed) == only_fold)
-        found += [Labelled(clip.path, ((clip.label, 0, -1),), True) for clip in clips.clips]
+        found += [
+            Labelled(clip.path, ((clip.label, 0, -1),), True, (clip.group,)) for clip in clips.clips
+        ]
     if not found:
         raise ConfigError("no labelled videos were given")
     return found
@@ -86,4 +90,5 @@ def labelled_videos(
 
 def _stream(path: Path) -> Labelled:
     truth = load_untrimmed(path)
-    return Labelled(path, tuple((e.label, e.first, e.stop) for e in truth.events), False)
+    events = tuple((e.label, e.first, e.stop) for e in truth.events)
+    return Labelled(path, events, False, tuple(str(Path(e.clip).resolve()) for e in truth.events))

@@ -1,4 +1,4 @@
-"""Train the head of the recognizer `actions`, and the saliency of `scsampler`, on kept features."""
+"""Train the recognizer `actions`, and the saliency of `scsampler`, on kept features."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError
 from streamdyn.learning.perceptrons import PerceptronRecipe, descend, fit_perceptrons
 from streamdyn.pipelines.labelled_videos import Labelled
+from streamdyn.pipelines.unseen_heads import Lesson
 from streamdyn.previews.surroundings import packet_surroundings
+from streamdyn.recognizers.actions import Evidence
 
 Array = npt.NDArray[Any]
 Pairs = Sequence[tuple[Labelled, VideoFeatures]]
 OnEpoch = Callable[[int, float], None]
 HEAD_EPOCHS = 20
+LOOKS = (6, 12, 24, 40)
+"""In a stream, where the attention is taught."""
 
 
 def fit_head(
@@ -66,38 +70,69 @@ def fit_head(
     return {"weight": weight, "bias": head.bias.detach().numpy() - weight @ mean}, labels
 
 
+def fit_attention(taught: Sequence[Lesson], seed: int = 0) -> Array:
+    """`(5,)`, weights and bias of the attention: which looks show an action?
+
+    Learns from looks that are evenly spaced, at four densities, from a place that is drawn.
+    """
+    dice = np.random.default_rng(seed)
+    rows, inside = [], []
+    for lesson in taught:
+        for count in LOOKS:
+            n = len(lesson.said)
+            places = ((np.arange(count) + dice.random()) * n / count).astype(int)
+            rows.append(evidence(lesson, np.unique(places)).features())
+            inside.append(lesson.inside[np.unique(places)])
+    x = np.concatenate(rows)
+    mean, scale = x.mean(0), x.std(0) + 1e-6
+    weight, bias = _logistic((x - mean) / scale, np.concatenate(inside))
+    return np.append(weight / scale, bias - float(weight @ (mean / scale))).astype(np.float32)
+
+
+def evidence(lesson: Lesson, places: Sequence[int] | Array) -> Evidence:
+    """What `actions` holds after looking at these rows of a lesson."""
+    seconds = lesson.seconds
+    found = Evidence.none(lesson.embeddings.shape[1], lesson.said.shape[1])
+    for place in places:
+        found = found.after(float(seconds[place]), lesson.embeddings[place], lesson.said[place])
+    return found
+
+
+def _logistic(x: Array, y: Array) -> tuple[Array, float]:
+    rows, wanted = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
+    parameters = torch.zeros(x.shape[1] + 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], max_iter=200)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        logits = rows @ parameters[:-1] + parameters[-1]
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+        loss = loss + 1e-3 * parameters[:-1].square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    found = parameters.detach().numpy()
+    return found[:-1], float(found[-1])
+
+
 def fit_saliency(
-    videos: Pairs,
-    probabilities: Callable[[Array], Array],
-    labels: Sequence[str],
+    taught: Sequence[Lesson],
     seed: int = 0,
     on_epoch: OnEpoch = lambda epoch, loss: None,
 ) -> dict[str, Array]:
-    """Perceptrons that know from packet sizes how sure the head will be of the right answer.
+    """Perceptrons that know from packet sizes how sure a head will be of the right answer.
 
     Args:
-        videos: Untrimmed ones; trimmed clips hold nothing to leave out.
-        probabilities: The head: `(N, D)` embeddings → `(N, C)`.
-        labels: Its C actions.
+        taught: Untrimmed streams.
         seed: Of weights and order.
         on_epoch: Told the number of the epoch and its mean loss.
-
-    Raises:
-        ConfigError: There are none.
     """
-    untrimmed = [(video, features) for video, features in videos if not video.trimmed]
-    if not untrimmed:
-        raise ConfigError(
-            "there are no untrimmed streams to learn from; join some with `streamdyn join`"
-        )
     rows, shares, worth = [], [], []
-    for video, features in untrimmed:
-        said = probabilities(features.embeddings.astype(np.float32))
-        sure = said[:, labels.index(video.label)]
-        inside = video.targets(features, labels) < len(labels)
-        rows.append(packet_surroundings(features.block)[features.ordinals])
-        shares.append(np.where(inside, sure, 0.0))
-        worth.append(np.full(len(sure), 1 / len(sure)))
+    for lesson in taught:
+        rows.append(packet_surroundings(lesson.features.block)[lesson.features.ordinals])
+        shares.append(np.where(lesson.inside, lesson.said[:, lesson.target], 0.0))
+        worth.append(np.full(len(lesson.said), 1 / len(lesson.said)))
     recipe = PerceptronRecipe(seed=seed, epochs=12)
     return fit_perceptrons(
         np.concatenate(rows), np.concatenate(shares), np.concatenate(worth), recipe, on_epoch

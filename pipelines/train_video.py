@@ -18,21 +18,19 @@ from typing import Any
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.learning.perceptrons import PerceptronRecipe
-from streamdyn.nn.weights import save_weights
-from streamdyn.pipelines.train_actions import Pairs, fit_head, fit_saliency
-from streamdyn.pipelines.train_bisect import (
-    SHORT,
-    explored,
-    fit,
-    share_at,
-)
+from streamdyn.nn.weights import load_weights, save_weights
+from streamdyn.pipelines.rehearsal import Rehearsal
+from streamdyn.pipelines.train_actions import Pairs, fit_attention, fit_head, fit_saliency
+from streamdyn.pipelines.train_bisect import SHORT, explored, fit, share_at
+from streamdyn.pipelines.train_looks import PARTS, fit_adaframe, fit_ffnet, fit_ocsampler
+from streamdyn.pipelines.unseen_heads import lessons
 from streamdyn.recording import Agreeing
 from streamdyn.registry import build
 from streamdyn.replay import ReplayResult, replay
 
-AGENTS = ("learned_bisect", "actions", "scsampler")
-"""`actions` is the head of the recognizer of that name."""
-LABELLED = ("actions", "scsampler")
+LABELLED = ("actions", "scsampler", "ocsampler", "adaframe", "ffnet")
+"""Those that learn from labels; `actions` is the recognizer of that name."""
+AGENTS = ("learned_bisect", *LABELLED)
 TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
 KNOBS = (3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 """Values of `max_doubt` that a curve is measured at."""
@@ -53,7 +51,7 @@ def train_agent(
     """Train an agent and write it, with its card beside.
 
     Args:
-        agent: One of `AGENTS`.
+        agent: `learned_bisect`.
         videos: To learn from.
         recognizer: Whose outcomes they hold; only its `agree` is used.
         target: The file to write.
@@ -69,8 +67,8 @@ def train_agent(
         ConfigError: Too few videos.
         UnknownName: There is no such agent.
     """
-    if agent not in AGENTS or agent in LABELLED:
-        raise UnknownName("video agent", agent, [a for a in AGENTS if a not in LABELLED])
+    if agent != "learned_bisect":
+        raise UnknownName("agent that learns from full passes alone", agent, ["learned_bisect"])
     long = [video for video in videos if len(video) >= SHORT]
     if not videos or (leave_one_out and len(long) < 2):
         raise ConfigError(
@@ -112,7 +110,6 @@ def train_labelled(
     videos: Pairs,
     target: Path,
     *,
-    head: str | None = None,
     seed: int = 0,
     command: str = "",
     on_step: OnStep = lambda step: None,
@@ -121,10 +118,9 @@ def train_labelled(
 
     Args:
         agent: One of `LABELLED`.
-        videos: Labelled clips and untrimmed streams with their features.
+        videos: Labelled clips, and untrimmed streams that were joined of them, with their features.
+            Without streams `actions` takes the attention that comes with streamdyn.
         target: The file to write.
-        head: Weights of `actions` that `scsampler` learns from; those that come with streamdyn when
-            not given.
         seed: Of weights and order.
         command: For the card.
         on_step: Told what is done now.
@@ -137,24 +133,54 @@ def train_labelled(
         raise UnknownName("agent that learns from labels", agent, LABELLED)
     began = time.perf_counter()
     on_epoch = _told(on_step)
+    clips = [pair for pair in videos if pair[0].trimmed]
     facts: dict[str, Any] = {
         "recognizer": videos[0][1].recognizer,
-        "clips": sum(video.trimmed for video, _ in videos),
-        "streams": sum(not video.trimmed for video, _ in videos),
+        "clips": len(clips),
+        "streams": len(videos) - len(clips),
         "items": sum(len(features) for _, features in videos),
         "seed": seed,
         "command": command,
     }
     if agent == "actions":
-        arrays, labels = fit_head(videos, seed, on_epoch)
+        arrays, labels = fit_head(clips, seed, on_epoch)
         width = build("recognizer", facts["recognizer"].partition("-")[0]).input.width
         facts |= {"labels": labels, "resolution": width}
+        if len(clips) == len(videos):
+            arrays["attention"] = load_weights(None, "actions").arrays["attention"]
+        else:
+            arrays["attention"] = _attention(videos, seed, on_step)[0]
     else:
-        recognizer = build("recognizer", "actions", model=head)
-        arrays = fit_saliency(videos, recognizer.probabilities, recognizer.labels, seed, on_epoch)
+        arrays = _looks(agent, videos, seed, on_step)
+        facts["parts"] = PARTS
     facts["training_seconds"] = round(time.perf_counter() - began)
     _write(target, agent, arrays, facts)
     return facts
+
+
+def _attention(videos: Pairs, seed: int, on_step: OnStep) -> tuple[Any, list[Rehearsal]]:
+    """The attention of `actions`, and what agents rehearse on with it."""
+    on_step("heads that have not seen a part of the clips")
+    labels = tuple(sorted({label for video, _ in videos for label, *_ in video.events}))
+    taught = lessons(videos, lambda part: fit_head(part, seed), labels, seed)
+    attention = fit_attention(taught, seed)
+    return attention, [Rehearsal(lesson, attention) for lesson in taught]
+
+
+def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep) -> dict[str, Any]:
+    taught = _attention(videos, seed, on_step)[1]
+
+    def told(number: int, worth: float) -> None:
+        on_step(f"round {number}: {worth:.3f}")
+
+    arrays: dict[str, Any]
+    if agent == "adaframe":
+        arrays = fit_adaframe(taught, seed, told)
+    elif agent == "ffnet":
+        arrays = fit_ffnet(taught, seed, told)
+    else:
+        arrays = fit_saliency([one.lesson for one in taught], seed, _told(on_step))
+    return fit_ocsampler(taught, arrays, seed, told) if agent == "ocsampler" else arrays
 
 
 def _told(on_step: OnStep) -> Callable[[int, float], None]:

@@ -1,4 +1,4 @@
-"""Untrimmed streams to train and to judge on: a clip each, between pieces of idle footage.
+"""Untrimmed streams to train and to judge on: clips between pieces of idle footage.
 
 ```
 OUT/train/0000.mp4     of clips of the other folds, idle footage of every other video
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,8 @@ def make_streams(
     *,
     share: float,
     num_train: int,
+    num_test: int | None = None,
+    clips_per_stream: int = 1,
     folds: int = 5,
     fold: int = 0,
     seed: int = 0,
@@ -45,22 +48,23 @@ def make_streams(
 
     Args:
         clips: Labelled.
-        idle: Videos in which none of the actions happens, two at least.
+        idle: Videos in which none of the actions happens, two at least where the share is below 1.
         out: Folder, made when missing.
-        share: Of the pictures of a stream, those of its clip.
-        num_train: Streams to train on, of as many clips drawn from the other folds; every clip of
-            the fold makes a test stream.
+        share: Of the pictures of a stream, those of its clips.
+        num_train: Streams to train on, of clips drawn from the other folds.
+        num_test: Streams to test on, of clips drawn from the fold; `None`: one for every clip.
+        clips_per_stream: Different ones; a clip may be in several streams where this is above 1.
         folds: See `ClipSet.folds`.
         fold: The one to test on.
         seed: Of the folds, the clips drawn, and the footage.
         on_stream: Told of each stream, made or found.
 
     Raises:
-        ConfigError: Fewer than two idle videos, or no such fold.
+        ConfigError: Fewer than two idle videos, no such fold, or too few clips in a part.
         SourceError: A clip or a video cannot be read.
         StoreError: The folder cannot be written.
     """
-    if len(idle) < 2 or not 0 <= fold < folds:
+    if (share < 1 and len(idle) < 2) or not 0 <= fold < folds:
         raise ConfigError(
             "streams take two idle videos at least, to have other footage in the test part, and a "
             f"fold in 0..{folds - 1}; got {len(idle)} videos and {fold = }"
@@ -69,22 +73,37 @@ def make_streams(
         for part in ("train", "test"):
             (out / part).mkdir(parents=True, exist_ok=True)
     is_test = clips.folds(folds, seed) == fold
-    order = np.random.default_rng(seed).permutation(np.flatnonzero(~is_test))[:num_train]
     ordered = sorted(idle)
     parts = []
-    for name, chosen, footage in (
-        ("train", order, ordered[::2]),
-        ("test", np.flatnonzero(is_test), ordered[1::2]),
+    for name, members, count, footage in (
+        ("train", np.flatnonzero(~is_test), num_train, ordered[::2]),
+        ("test", np.flatnonzero(is_test), num_test, ordered[1::2]),
     ):
         made = []
-        for number, place in enumerate(chosen.tolist()):
+        for number, places in enumerate(_drawn(members, count, clips_per_stream, seed)):
             target = out / name / f"{number:04}.mp4"
             # The truth is written last: a stream without it was cut short.
             if truth_file(target).exists():
                 made.append(load_untrimmed(target))
             else:
-                clip = clips.clips[place]
-                made.append(join_stream([clip], footage, target, share=share, seed=seed + place))
+                chosen = [clips.clips[place] for place in places]
+                own_seed = seed + (places[0] if clips_per_stream == 1 else number)
+                made.append(join_stream(chosen, footage, target, share=share, seed=own_seed))
             on_stream(target)
         parts.append(tuple(made))
     return UntrimmedSet(*parts)
+
+
+def _drawn(members: Any, count: int | None, size: int, seed: int) -> list[list[int]]:
+    """The clips of each stream."""
+    if len(members) < size:
+        raise ConfigError(
+            f"a stream of {size} clips takes as many in a part; one has {len(members)}"
+        )
+    if size > 1:
+        count = len(members) if count is None else count
+        dice = [np.random.default_rng((seed, number)) for number in range(count)]
+        return [one.choice(members, size, replace=False).tolist() for one in dice]
+    if count is None:
+        return [[place] for place in members.tolist()]
+    return [[place] for place in np.random.default_rng(seed).permutation(members)[:count].tolist()]

@@ -15,6 +15,11 @@ from streamdyn.cli.output import percent, print_json, remark, show, table
 DEFAULT_POLICIES = (
     "full", "uniform_k:k=1", "uniform_k:k=2", "uniform_k:k=4", "uniform_k:k=8", "uniform_k:k=12",
     "first_k:k=4", "frame_exit", "scsampler:k=4", "scsampler:k=8", "scsampler:k=12",
+    "ocsampler:k=8", "adaframe:k=8", "ffnet",
+)  # fmt: skip
+DEFAULT_SEARCHES = (
+    "full", "uniform_k:k=10", "uniform_k:k=20", "uniform_k:k=40", "random:share=0.03",
+    "query_search:query=any",
 )  # fmt: skip
 
 
@@ -27,9 +32,17 @@ def bench(
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            "--policy", metavar="NAME[:KEY=VALUE,...]", help="To compare; may be given again."
+            "--policy",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="To compare; may be given again. known:k=N knows where the action is.",
         ),
     ] = None,
+    queries: Annotated[
+        bool,
+        typer.Option(
+            "--queries", help="Ask where each action of a stream is, not which one it shows."
+        ),
+    ] = False,
     model: Annotated[
         Path | None, typer.Option("--model", metavar="FILE", help="Weights of actions.")
     ] = None,
@@ -56,6 +69,8 @@ def bench(
     from streamdyn.config import PartConfig, parse_part
     from streamdyn.pipelines.bench_actions import (
         DENSE,
+        KNOWN,
+        Known,
         bench_actions,
         mcnemar,
         plot_rows,
@@ -67,12 +82,20 @@ def bench(
 
     if plot is not None:
         plot_format(plot)
-    recognizer = Actions(model=None if model is None else str(model))
+    # Outcomes are few labels of all looks so far, or every label of each picture alone.
+    recognizer = Actions(
+        model=None if model is None else str(model), alone=queries, top_k=10_000 if queries else 5
+    )
     recognizer.setup(device or "cpu")
-    names = list(dict.fromkeys([DENSE, *(policy or DEFAULT_POLICIES)]))
-    policies = {name: PartConfig(**parse_part(name)).build("policy") for name in names}
+    default = DEFAULT_SEARCHES if queries else DEFAULT_POLICIES
+    policies: dict[str, Any] = {}
+    for name in dict.fromkeys([DENSE, *(policy or default)]):
+        part = PartConfig(**parse_part(name))
+        is_known = part.name == KNOWN
+        policies[name] = Known(**part.options) if is_known else part.build("policy")
+    names = list(policies)
     videos = labelled_videos(folders, only_fold=fold)
-    watched = bench_actions(videos, recognizer, policies, out, on_step=remark)
+    watched = bench_actions(videos, recognizer, policies, out, queries=queries, on_step=remark)
     rows = summarized(watched)
     if plot is not None:
         plot_rows(rows, plot)

@@ -21,8 +21,8 @@ def train(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Videos, or folders of them; for actions and scsampler folders of labelled clips "
-            "and of streams by `streamdyn join`.",
+            help="Videos, or folders of them; for all but learned_bisect a folder of labelled "
+            "clips, and one of streams by `streamdyn join`.",
         ),
     ],
     out: Annotated[
@@ -41,10 +41,6 @@ def train(
         typer.Option(
             "--without-fold", metavar="N", help="Leave out this fifth of labelled clips, from 0."
         ),
-    ] = None,
-    head: Annotated[
-        Path | None,
-        typer.Option("--head", metavar="FILE", help="Weights of actions, to train scsampler by."),
     ] = None,
     recognizer: options.Recognizer = None,
     device: options.Device = None,
@@ -70,7 +66,7 @@ def train(
     resolved = options.run_config(config, options.overrides(recognizer=recognizer, device=device))
     torch.set_num_threads(1)
     target = out / f"{agent}.safetensors"
-    given = {"--seed": seed or None, "--without-fold": without_fold, "--head": head}
+    given = {"--seed": seed or None, "--without-fold": without_fold}
     more = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
     more += ["--leave-one-out"] * leave_one_out
     command = shlex.join(["streamdyn", "train", "video", agent, *paths, *more])
@@ -82,7 +78,6 @@ def train(
             agent,
             [(labelled[features.path], features) for features in videos],
             target,
-            head=None if head is None else str(head),
             seed=seed,
             command=command,
             on_step=remark,
