@@ -8,9 +8,9 @@ again          7 8                 halfway to its neighbours, then of the second
 
 Papers: Tang et al. 2025, Adaptive Keyframe Sampling for Long Video Understanding,
 arXiv:2502.21271, and Ye et al. 2025, Re-thinking Temporal Search for Long-Form Video Understanding,
-arXiv:2504.02259, both coarse to fine by relevance to a question. Differs: nothing is looked at that the budget does not count, where these
-score a picture a second first; the first pass stops early; the query is a label that the recognizer
-knows.
+arXiv:2504.02259, both coarse to fine by relevance to a question. Differs: nothing is looked at that
+the budget does not count, where these score a picture a second first; the first pass stops early;
+the query is a label that the recognizer knows.
 
 Cost: one plan a look; no preview.
 """
@@ -53,8 +53,6 @@ class QuerySearch:
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
     lookahead = WHOLE_STREAM
-    knob = ("confidence", 1.0, 0.05)
-    """What to tune, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
         if not self.query or self.k < 1 or self.around < 0 or not 0 < self.confidence <= 1:

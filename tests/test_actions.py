@@ -26,6 +26,7 @@ from streamdyn.sources.synthetic import Synthetic
 from streamdyn.testing.streams import ListSource
 
 DIM, LABELS = 8, ["jump", "run"]
+AGENTS = ("scsampler", "ocsampler", "adaframe", "ffnet")
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def head(tmp_path: Path) -> Actions:
     weight[0, 0] = weight[1, 1] = 6.0
     path = tmp_path / "head.safetensors"
     facts = {"labels": LABELS, "resolution": 128}
-    save_weights(path, "actions", {"weight": weight, "bias": np.zeros(2)}, facts)
+    attention = np.array([-12.0, -2.0, -2.0, -1.0, 10.0])
+    arrays = {"weight": weight, "bias": np.zeros(2), "attention": attention}
+    save_weights(path, "actions", arrays, facts)
     return Actions(model=str(path))
 
 
@@ -85,7 +88,7 @@ def test_evidence_is_bounded(head: Actions) -> None:
     for selection in looks(*((FAR_SECONDS * k, k % DIM) for k in range(MOST_LOOKS + 50))):
         _, hidden = head.recognize(selection, hidden)
     assert len(hidden.seconds) == MOST_LOOKS
-    assert np.isfinite(hidden.weights()).all()
+    assert np.isfinite(head.attention(hidden)).all()
 
 
 def test_embeddings_of_another_size_are_refused(head: Actions) -> None:
@@ -175,18 +178,18 @@ def test_one_command_a_step_from_raw_clips_to_the_table(data: Path, tmp_path: Pa
     )
     assert joined.exit_code == 0, joined.stderr
     assert json.loads(joined.stdout) == {"out": str(streams), "train": 4, "test": 2}
-    for arguments in (
-        ["actions", str(clips), "--without-fold", "0"],
-        ["scsampler", str(streams / "train"), "--head", str(out / "actions.safetensors")],
-    ):
+    for arguments in [
+        [agent, str(clips), str(streams / "train"), "--without-fold", "0"]
+        for agent in ("actions", *AGENTS)
+    ]:
         done = streamdyn("train", "video", *arguments, "--out", str(out))
         assert done.exit_code == 0, done.stderr
     assert "labels: blue, red" in (out / "actions.md").read_text()
     table = [
         "bench", "actions", str(streams / "test"), str(clips), "--fold", "0", "--model",
         str(out / "actions.safetensors"), "--out", str(out), "--policy", "uniform_k:k=2",
-        "--policy", f"scsampler:k=2,model={out / 'scsampler.safetensors'}",
         "--policy", "frame_exit",
+        *(part for a in AGENTS for part in ("--policy", f"{a}:model={out / a}.safetensors")),
     ]  # fmt: skip
     done = streamdyn(*table, "--json")
     assert done.exit_code == 0, done.stderr

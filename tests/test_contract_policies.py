@@ -27,6 +27,8 @@ def _has_knob(name: str) -> bool:
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "agreement": [{}, *({"inner": name} for name in sorted(parts("policy")) if _has_knob(name))],
     "change": [{}, {"lookahead": 1}],
+    "listed": [{}, {"items": [0, 7, 96, 5000]}],
+    "query_search": [{"query": "nothing"}, {"query": "10", "k": 4}],
     "shot": [{}, {"cuts": "luma"}, {"pick": "cheapest", "lookahead": 100}],
 }
 # What cannot be known before a test runs: a model in its folder.

@@ -152,7 +152,19 @@ def test_the_command_goes_on_where_it_stopped(video: Path, tmp_path: Path) -> No
     assert json.loads(second.stdout) == made
 
 
-@pytest.mark.parametrize("name", ["bisect", "learned_bisect", "frame_exit", "scsampler", "stride"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bisect",
+        "learned_bisect",
+        "frame_exit",
+        "scsampler",
+        "ocsampler",
+        "adaframe",
+        "ffnet",
+        "stride",
+    ],
+)
 def test_a_policy_does_over_features_what_it_does_over_the_file(
     name: str, video: Path, recognizer
 ) -> None:

@@ -101,7 +101,7 @@ def seen(
     """
     looks = sorted(outcomes)
     rows = [_embedding(outcomes[look], name) for look in looks]
-    return np.array(looks, np.int64), np.array(rows, np.float32).reshape(len(looks), -1)
+    return np.array(looks, np.int64), np.array(rows, np.float32)
 
 
 def seconds_of(block: Block) -> npt.NDArray[np.float64]:

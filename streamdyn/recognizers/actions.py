@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamdyn.errors import ConfigError, RecognizerError
+from streamdyn.errors import ConfigError, ModelError, RecognizerError
 from streamdyn.items import FrameSpec, Selection
 from streamdyn.nn.weights import AgentWeights, load_weights
 from streamdyn.outcome import Outcome
@@ -136,6 +136,11 @@ class Actions:
         if top_k < 1:
             raise ConfigError(f"top_k of actions must be at least 1, got {top_k}")
         head = load_weights(model, "actions")
+        if "attention" not in head.arrays:
+            raise ModelError(
+                f"{model} holds a head without attention, of an earlier version; train it again "
+                "with `streamdyn train video actions`"
+            )
         self.model, self.top_k, self.batch_size, self.alone = model, top_k, batch_size, alone
         self.resolution = int(head.facts["resolution"])
         self.labels: tuple[str, ...] = tuple(head.facts["labels"])
