@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,7 +122,7 @@ def bench(
     show(
         table(
             f"{rows[0].num_videos} videos", "policy", ">accuracy", ">calls", ">ms", ">speed",
-            "against uniform of about as many calls",
+            ">executed", "against uniform of about as many calls",
             rows=[
                 (
                     row.policy,
@@ -129,6 +130,7 @@ def bench(
                     f"{row.calls:.1f}",
                     f"{row.wall_ms:,.0f}",
                     f"{row.ratio:.1f}x ({row.ratio_low:.1f} to {row.ratio_high:.1f})",
+                    "" if math.isnan(row.executed) else percent(row.executed),
                     "{}: {} to {}, p {:.2f}".format(*tests[row.policy])
                     if row.policy in tests
                     else "",
