@@ -23,12 +23,13 @@ from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_actions import Pairs, fit_attention, fit_head, fit_saliency
 from streamdyn.pipelines.train_bisect import SHORT, explored, fit, share_at
 from streamdyn.pipelines.train_looks import PARTS, fit_adaframe, fit_ffnet, fit_ocsampler
+from streamdyn.pipelines.train_skip import EVERY, fit_skip_rnn
 from streamdyn.pipelines.unseen_heads import lessons
 from streamdyn.recording import Agreeing
 from streamdyn.registry import build
 from streamdyn.replay import ReplayResult, replay
 
-LABELLED = ("actions", "scsampler", "ocsampler", "adaframe", "ffnet")
+LABELLED = ("actions", "scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn")
 """Those that learn from labels; `actions` is the recognizer of that name."""
 AGENTS = ("learned_bisect", *LABELLED)
 TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
@@ -152,7 +153,7 @@ def train_labelled(
             arrays["attention"] = _attention(videos, seed, on_step)[0]
     else:
         arrays = _looks(agent, videos, seed, on_step)
-        facts["parts"] = PARTS
+        facts |= {"every": EVERY} if agent == "skip_rnn" else {"parts": PARTS}
     facts["training_seconds"] = round(time.perf_counter() - began)
     _write(target, agent, arrays, facts)
     return facts
@@ -178,6 +179,8 @@ def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep) -> dict[str, A
         arrays = fit_adaframe(taught, seed, told)
     elif agent == "ffnet":
         arrays = fit_ffnet(taught, seed, told)
+    elif agent == "skip_rnn":
+        arrays = fit_skip_rnn(taught, seed, told)
     else:
         arrays = fit_saliency([one.lesson for one in taught], seed, _told(on_step))
     return fit_ocsampler(taught, arrays, seed, told) if agent == "ocsampler" else arrays

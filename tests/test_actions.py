@@ -26,7 +26,7 @@ from streamdyn.sources.synthetic import Synthetic
 from streamdyn.testing.streams import ListSource
 
 DIM, LABELS = 8, ["jump", "run"]
-AGENTS = ("scsampler", "ocsampler", "adaframe", "ffnet")
+AGENTS = ("scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn")
 
 
 @pytest.fixture
@@ -200,8 +200,18 @@ def test_one_command_a_step_from_raw_clips_to_the_table(data: Path, tmp_path: Pa
     watched = (out / "watched.jsonl").read_text()
     again = streamdyn(*table)
     assert again.exit_code == 0, again.stderr
-    assert "against uniform" in again.stdout
+    assert "uniform_k:k=2" in again.stdout
     assert (out / "watched.jsonl").read_text() == watched
+    search = streamdyn(
+        "bench", "actions", str(streams / "test"), "--queries", "--model",
+        str(out / "actions.safetensors"), "--out", str(tmp_path / "search"), "--policy",
+        "uniform_k:k=4", "--policy", "query_search:query=any,k=8", "--policy", "known:k=2",
+        "--json",
+    )  # fmt: skip
+    assert search.exit_code == 0, search.stderr
+    sought = {row["policy"].split(":")[0]: row for row in json.loads(search.stdout)["rows"]}
+    assert sought["full"]["accuracy"] == sought["known"]["accuracy"] == 1.0
+    assert sought["query_search"]["calls"] <= 14
     (out / "watched.jsonl").write_text(watched[:-20])
     assert len(list(read_rows(out / "watched.jsonl"))) == watched.count("\n") - 1
     (out / "watched.jsonl").write_text("{\n" + watched)

@@ -13,7 +13,9 @@ import pytest
 from random_readers import saved_model
 
 from streamdyn.errors import PlanError, StoreError
+from streamdyn.nn.weights import save_weights
 from streamdyn.observation import Observation, Status
+from streamdyn.pipelines.train_skip import SkipGate, arrays_of
 from streamdyn.plan import Action, Plan
 from streamdyn.registry import build, parts
 from streamdyn.testing.policies import check_policy
@@ -21,6 +23,14 @@ from streamdyn.testing.policies import check_policy
 
 def _has_knob(name: str) -> bool:
     return hasattr(parts("policy")[name], "knob")
+
+
+def _random_gate(path: Path) -> str:
+    """Random weights of `skip_rnn` for the embeddings of the made-up streams."""
+    dice = np.random.default_rng(0)
+    arrays = {"mean": np.zeros(8), "basis": dice.normal(size=(16, 8)), **arrays_of(SkipGate())}
+    save_weights(path, "skip_rnn", arrays, {"every": 3})
+    return str(path)
 
 
 # Options other than a policy's own defaults; one that has no defaults needs an entry.
@@ -34,6 +44,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 # What cannot be known before a test runs: a model in its folder.
 NEEDED: dict[str, Callable[[Path], dict[str, Any]]] = {
     "reader": lambda folder: {"model": saved_model(folder / "skip", "skip_rnn")},
+    "skip_rnn": lambda folder: {"model": _random_gate(folder / "gate.safetensors")},
 }
 CASES = [(name, options) for name in sorted(parts("policy")) for options in OPTIONS.get(name, [{}])]
 

@@ -30,6 +30,7 @@ from streamdyn.pipelines.train_looks import (
     hops,
     jumps,
 )
+from streamdyn.pipelines.train_skip import EVERY, SkipGate, arrays_of, fit_skip_rnn
 from streamdyn.pipelines.unseen_heads import PARTS as NUM_HEADS
 from streamdyn.pipelines.unseen_heads import Lesson, lessons
 from streamdyn.previews.glimpses import NUM_FEATURES, glimpse_features, places_of, seen
@@ -98,8 +99,9 @@ def agents(taught: list[Lesson], tmp_path_factory: pytest.TempPathFactory) -> Pa
         "ocsampler": fit_ocsampler(rehearsals, saliency, 0, silent, rounds=3),
         "adaframe": fit_adaframe(rehearsals, 0, silent, rounds=2),
         "ffnet": fit_ffnet(rehearsals, 0, silent, rounds=6),
+        "skip_rnn": fit_skip_rnn(rehearsals, 0, silent, rounds=30),
     }
-    facts = {"parts": PARTS, "labels": list(LABELS), "resolution": 128}
+    facts = {"parts": PARTS, "every": EVERY, "labels": list(LABELS), "resolution": 128}
     for name, found in arrays.items():
         save_weights(folder / f"{name}.safetensors", name, found, facts)
     return folder
@@ -131,7 +133,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ocsampler": {"k": 4},
     "adaframe": {"k": 4, "enough": 1.0},
     "ffnet": {},
+    "skip_rnn": {"thrift": -1.0},
 }
+LIVE = ("ffnet", "skip_rnn")
+"""These cannot go back: they have to pass through all of a file."""
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -145,12 +150,11 @@ def test_an_agent_finds_what_random_looks_miss(name: str, agents: Path) -> None:
         dice = build("policy", "random", share=len(places) / LENGTH, seed=number)
         drawn.append(lesson.inside[looked(dice, lesson, agents)[0]].any())
     assert np.mean(right) >= 0.95
-    if name != "ffnet":
+    if name in LIVE:
+        assert np.mean(counts) < 0.1 * LENGTH
+    else:
         assert counts == [4] * len(NEW)
         assert np.mean(right) > np.mean(drawn)
-    else:
-        # It cannot go back: it has to pass through all of a file, at a price.
-        assert np.mean(counts) < 0.1 * LENGTH
 
 
 def test_a_higher_price_is_fewer_looks(agents: Path) -> None:
@@ -191,6 +195,27 @@ def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
             # The last hop goes beyond the end.
             executed = executed[: len(rehearsed)]
         assert sorted(rehearsed) == sorted(executed)
+
+
+@pytest.mark.parametrize("bias", [-4.5, -1.0, 0.5])
+def test_skip_rnn_looks_where_its_mask_says(bias: float, tmp_path: Path) -> None:
+    """Masked = executed, from every frame to the longest skip; windows do not matter."""
+    torch.manual_seed(0)
+    gate = SkipGate()
+    torch.nn.init.constant_(gate.increment.bias, bias)
+    basis = np.random.default_rng(0).normal(size=(16, DIM))
+    arrays = {"mean": np.zeros(DIM), "basis": basis, **arrays_of(gate)}
+    for name, found in (("skip_rnn", arrays), ("actions", HEAD | {"attention": np.zeros(5)})):
+        facts = {"every": EVERY, "labels": list(LABELS), "resolution": 128}
+        save_weights(tmp_path / f"{name}.safetensors", name, found, facts)
+    for lesson in NEW[:3]:
+        x = torch.from_numpy((lesson.embeddings[::EVERY] @ basis.T).astype(np.float32))
+        with torch.no_grad():
+            looks = gate.masked(x[None])[0]
+        masked = (EVERY * np.flatnonzero(looks.numpy() > 0.5)).tolist()
+        for lookahead in (2, 17, 64, 1000):
+            policy = agent(tmp_path, "skip_rnn", lookahead=lookahead)
+            assert looked(policy, lesson, tmp_path)[0] == masked
 
 
 def test_a_rehearsal_weighs_looks_as_the_recognizer_does(taught: list[Lesson]) -> None:
@@ -310,7 +335,7 @@ def test_an_outcome_that_says_nothing_of_how_it_looks_is_refused(embedding: Any)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
-@pytest.mark.parametrize("name", ["adaframe", "ocsampler", "ffnet", "scsampler"])
+@pytest.mark.parametrize("name", ["adaframe", "ocsampler", "ffnet", "scsampler", "skip_rnn"])
 def test_a_file_of_a_few_items_is_looked_at_and_left(name: str, length: int, agents: Path) -> None:
     lesson = made(0)
     kept = lesson.features
@@ -337,6 +362,7 @@ def test_a_file_of_a_few_items_is_looked_at_and_left(name: str, length: int, age
         ("ocsampler", {"k": 0}),
         ("ffnet", {"price": 0.0}),
         ("ffnet", {"unit": 0}),
+        ("skip_rnn", {"lookahead": 1}),
         ("query_search", {"query": ""}),
         ("query_search", {"query": "a", "confidence": 2.0}),
         ("listed", {"items": [-1]}),
@@ -354,6 +380,11 @@ def test_weights_of_another_agent_are_refused(agents: Path, tmp_path: Path) -> N
     save_weights(old, "actions", HEAD, {"labels": list(LABELS), "resolution": 128})
     with pytest.raises(ModelError, match="of an earlier version"):
         Actions(model=str(old))
+
+
+def test_embeddings_that_skip_rnn_was_not_taught_are_refused(agents: Path) -> None:
+    with pytest.raises(PlanError, match="embeddings of 1280 numbers and got one of 16"):
+        looked(build("policy", "skip_rnn"), NEW[0], agents)
 
 
 def test_lookahead_of_ffnet_reaches_the_longest_hop() -> None:
