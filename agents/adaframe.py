@@ -54,8 +54,6 @@ class AdaFrame:
     previews = frozenset[Grade]()
     glances = frozenset[Grade]()
     lookahead = WHOLE_STREAM
-    knob = ("enough", 1.0, 0.05)
-    """What to tune, its finest and its coarsest value."""
 
     def __post_init__(self) -> None:
         if self.k < 1 or not 0 < self.enough <= 1:

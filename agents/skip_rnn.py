@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 
 from streamdyn.errors import ConfigError, PlanError
-from streamdyn.nn.kernels import gru_step
 from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Grade, Observation, Status
 from streamdyn.plan import Action, Plan
@@ -89,6 +88,9 @@ class SkipRnn:
         return Plan(actions, done=min(hop, n), hop=max(0, hop - n)), state
 
     def _advanced(self, state: Floats | None, embedding: Floats) -> tuple[Floats, int]:
+        # Compiled code loads with the first look.
+        from streamdyn.nn.kernels import gru_step
+
         arrays: Any = load_weights(self.model, self.name).arrays
         if embedding.shape != arrays["mean"].shape:
             raise PlanError(

@@ -69,7 +69,7 @@ def train_agent(
         UnknownName: There is no such agent.
     """
     if agent != "learned_bisect":
-        raise UnknownName("agent that learns from full passes alone", agent, ["learned_bisect"])
+        raise UnknownName("video agent that needs no labels", agent, ["learned_bisect"])
     long = [video for video in videos if len(video) >= SHORT]
     if not videos or (leave_one_out and len(long) < 2):
         raise ConfigError(

@@ -24,7 +24,7 @@ def test_an_unknown_name_lists_what_would_have_worked():
     with pytest.raises(UnknownName) as caught:
         build("policy", "bisekt")
     said = str(caught.value)
-    assert said.startswith("no policy is called 'bisekt' (did you mean 'bisect'?); known: agree")
+    assert said.startswith("no policy is called 'bisekt' (did you mean 'bisect'?); known: adaframe")
     assert all(name in said for name in parts("policy"))
     assert isinstance(caught.value, LookupError)
     assert isinstance(caught.value, StreamdynError)
