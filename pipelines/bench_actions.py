@@ -42,6 +42,8 @@ class Watched:
     """One policy, one video."""
 
     policy: str
+    policy_version: str
+    """Of what was run under that name; another version is run anew."""
     path: str
     """Of the video; for a query `path?label`."""
     recognizer: str
@@ -110,7 +112,11 @@ def bench_actions(
         out.mkdir(parents=True, exist_ok=True)
     file = out / "watched.jsonl"
     version = f"{recognizer.name}/{recognizer.version}"
-    known = {(row.policy, row.path): row for row in read_rows(file) if row.recognizer == version}
+    known = {
+        (row.policy, row.policy_version, row.path): row
+        for row in read_rows(file)
+        if row.recognizer == version
+    }
     found = []
     for number, video in enumerate(videos, 1):
         on_step(f"{number} of {len(videos)}: {video.path}")
@@ -122,7 +128,8 @@ def bench_actions(
             )
             for group in each:
                 paths = [f"{video.path}?{query}" if query else str(video.path) for query in group]
-                rows = [known[name, path] for path in paths if (name, path) in known]
+                keys = [(name, _version(policy), path) for path in paths]
+                rows = [known[key] for key in keys if key in known]
                 if len(rows) < len(paths):
                     rows = _watch(video, name, policy, recognizer, group)
                     with write_explained(file):
@@ -178,6 +185,7 @@ def _watch(
     return [
         Watched(
             name,
+            _version(policy),
             f"{video.path}?{query}" if query else str(video.path),
             f"{recognizer.name}/{recognizer.version}",
             query or video.label,
@@ -189,6 +197,10 @@ def _watch(
         )
         for query in queries
     ]
+
+
+def _version(policy: Policy[Any] | Known | None) -> str:
+    return "" if policy is None else policy.version
 
 
 def _shown(video: Labelled, query: str, outcomes: Sequence[Outcome]) -> str:
@@ -208,6 +220,7 @@ class Known:
     """`k` evenly spaced looks within the action, by whoever knows where it is; a control."""
 
     k: int
+    version = "1"
 
     def within(self, video: Labelled) -> Policy[Any]:
         """The looks at this video.

@@ -17,6 +17,7 @@ from typing import Any
 
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError, UnknownName
+from streamdyn.learning.logs import Log, no_log
 from streamdyn.learning.perceptrons import PerceptronRecipe
 from streamdyn.nn.weights import load_weights, save_weights
 from streamdyn.pipelines.rehearsal import Rehearsal
@@ -48,6 +49,7 @@ def train_agent(
     leave_one_out: bool = False,
     command: str = "",
     on_step: OnStep = lambda step: None,
+    log: Log = no_log,
 ) -> dict[str, Any]:
     """Train an agent and write it, with its card beside.
 
@@ -60,6 +62,7 @@ def train_agent(
         leave_one_out: Train once more for every long video, without it, and compare there.
         command: For the card.
         on_step: Told what is done now.
+        log: Told the loss of every epoch, and what a round was worth.
 
     Returns:
         What the card says, as plain data.
@@ -81,7 +84,7 @@ def train_agent(
     intervals = explored(videos, recognizer, seed)
     recipe = PerceptronRecipe(seed=seed)
     on_step("training")
-    arrays = fit(intervals, recipe, _told(on_step))
+    arrays = fit(intervals, recipe, _told(on_step, log))
     facts: dict[str, Any] = {
         "recognizer": videos[0].recognizer,
         "long_videos": len(long),
@@ -114,6 +117,7 @@ def train_labelled(
     seed: int = 0,
     command: str = "",
     on_step: OnStep = lambda step: None,
+    log: Log = no_log,
 ) -> dict[str, Any]:
     """Train what learns from labels, and write it with its card beside.
 
@@ -125,6 +129,7 @@ def train_labelled(
         seed: Of weights and order.
         command: For the card.
         on_step: Told what is done now.
+        log: Told the loss of every epoch, and what a round was worth.
 
     Raises:
         ConfigError: There is nothing to learn from.
@@ -133,7 +138,7 @@ def train_labelled(
     if agent not in LABELLED:
         raise UnknownName("agent that learns from labels", agent, LABELLED)
     began = time.perf_counter()
-    on_epoch = _told(on_step)
+    on_epoch = _told(on_step, log)
     clips = [pair for pair in videos if pair[0].trimmed]
     facts: dict[str, Any] = {
         "recognizer": videos[0][1].recognizer,
@@ -152,7 +157,7 @@ def train_labelled(
         else:
             arrays["attention"] = _attention(videos, seed, on_step)[0]
     else:
-        arrays = _looks(agent, videos, seed, on_step)
+        arrays = _looks(agent, videos, seed, on_step, log)
         facts |= {"every": EVERY} if agent == "skip_rnn" else {"parts": PARTS}
     facts["training_seconds"] = round(time.perf_counter() - began)
     _write(target, agent, arrays, facts)
@@ -168,11 +173,12 @@ def _attention(videos: Pairs, seed: int, on_step: OnStep) -> tuple[Any, list[Reh
     return attention, [Rehearsal(lesson, attention) for lesson in taught]
 
 
-def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep) -> dict[str, Any]:
+def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep, log: Log) -> dict[str, Any]:
     taught = _attention(videos, seed, on_step)[1]
 
     def told(number: int, worth: float) -> None:
         on_step(f"round {number}: {worth:.3f}")
+        log("worth", number, worth)
 
     arrays: dict[str, Any]
     if agent == "adaframe":
@@ -182,12 +188,16 @@ def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep) -> dict[str, A
     elif agent == "skip_rnn":
         arrays = fit_skip_rnn(taught, seed, told)
     else:
-        arrays = fit_saliency([one.lesson for one in taught], seed, _told(on_step))
+        arrays = fit_saliency([one.lesson for one in taught], seed, _told(on_step, log))
     return fit_ocsampler(taught, arrays, seed, told) if agent == "ocsampler" else arrays
 
 
-def _told(on_step: OnStep) -> Callable[[int, float], None]:
-    return lambda epoch, loss: on_step(f"epoch {epoch}: loss {loss:.3f}")
+def _told(on_step: OnStep, log: Log) -> Callable[[int, float], None]:
+    def told(epoch: int, loss: float) -> None:
+        on_step(f"epoch {epoch}: loss {loss:.3f}")
+        log("loss", epoch, loss)
+
+    return told
 
 
 def _write(target: Path, agent: str, arrays: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from streamdyn.items import Item, Selection
 from streamdyn.nn.weights import save_weights
 from streamdyn.pipelines.bench_actions import mcnemar, read_rows, summarized
 from streamdyn.pipelines.labelled_videos import labelled_videos
+from streamdyn.pipelines.train_actions import HEAD_EPOCHS
 from streamdyn.previews.surroundings import NUM_FEATURES, packet_surroundings
 from streamdyn.recognizers.actions import FAR_SECONDS, MOST_LOOKS, Actions
 from streamdyn.registry import build
@@ -141,6 +142,22 @@ def test_options_that_make_no_sense_are_refused(name: str, options: dict) -> Non
 
 # From raw clips to a table.
 
+
+def scalars(folder: Path) -> list[tuple[str, int, float]]:
+    """What TensorBoard would show: records of length, checksum, an event, checksum."""
+    pytest.importorskip("tensorboardX", reason="needs the extra 'logs'")
+    from tensorboardX.proto.event_pb2 import Event
+
+    (file,) = folder.glob("events.out.tfevents.*")
+    data, found = file.read_bytes(), []
+    while data:
+        size = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + size])
+        found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+        data = data[16 + size :]
+    return found
+
+
 COLOURS = {"blue": (20, 20, 220), "red": (220, 20, 20)}
 
 
@@ -182,8 +199,11 @@ def test_one_command_a_step_from_raw_clips_to_the_table(data: Path, tmp_path: Pa
         [agent, str(clips), str(streams / "train"), "--without-fold", "0"]
         for agent in ("actions", *AGENTS)
     ]:
-        done = streamdyn("train", "video", *arguments, "--out", str(out))
+        logs = ["--log-dir", str(out / "logs")]
+        done = streamdyn("train", "video", *arguments, "--out", str(out), *logs)
         assert done.exit_code == 0, done.stderr
+    assert len(scalars(out / "logs" / "actions")) >= HEAD_EPOCHS
+    assert {name for name, _, _ in scalars(out / "logs" / "ffnet")} == {"ffnet/worth"}
     assert "labels: blue, red" in (out / "actions.md").read_text()
     table = [
         "bench", "actions", str(streams / "test"), str(clips), "--fold", "0", "--model",
@@ -217,6 +237,12 @@ def test_one_command_a_step_from_raw_clips_to_the_table(data: Path, tmp_path: Pa
     (out / "watched.jsonl").write_text("{\n" + watched)
     with pytest.raises(StoreError, match=r"line 1 of .* is no row"):
         list(read_rows(out / "watched.jsonl"))
+    # Trained anew, a policy of the same name is another one.
+    (out / "watched.jsonl").write_text(
+        watched.replace('"policy_version": "1-', '"policy_version": "0-')
+    )
+    assert streamdyn(*table).exit_code == 0
+    assert (out / "watched.jsonl").read_text().count("\n") > watched.count("\n")
     (out / "watched.jsonl").write_text(watched)
     found = list(read_rows(out / "watched.jsonl"))
     trimmed = [row for row in found if "clips" in row.path and row.policy != "demux only"]

@@ -42,6 +42,12 @@ def train(
             "--without-fold", metavar="N", help="Leave out this fifth of labelled clips, from 0."
         ),
     ] = None,
+    log_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-dir", metavar="DIR", help="Losses by epoch go there, for TensorBoard to show."
+        ),
+    ] = None,
     recognizer: options.Recognizer = None,
     device: options.Device = None,
     config: options.Config = None,
@@ -58,6 +64,7 @@ def train(
     import torch
 
     from streamdyn.errors import UnknownName
+    from streamdyn.learning.logs import tensorboard_log
     from streamdyn.pipelines.labelled_videos import labelled_videos
     from streamdyn.pipelines.train_video import AGENTS, LABELLED, train_agent, train_labelled
 
@@ -71,29 +78,22 @@ def train(
     more += ["--leave-one-out"] * leave_one_out
     command = shlex.join(["streamdyn", "train", "video", agent, *paths, *more])
     facts: dict[str, Any]
-    if agent in LABELLED:
-        labelled = {str(v.path): v for v in labelled_videos(paths, without_fold=without_fold)}
-        videos, failures = gather(list(labelled), out / "features", resolved)
-        facts = train_labelled(
-            agent,
-            [(labelled[features.path], features) for features in videos],
-            target,
-            seed=seed,
-            command=command,
-            on_step=remark,
-        )
-    else:
-        videos, failures = gather(paths, out / "features", resolved)
-        facts = train_agent(
-            agent,
-            videos,
-            resolved.build_recognizer(),
-            target,
-            seed=seed,
-            leave_one_out=leave_one_out,
-            command=command,
-            on_step=remark,
-        )
+    labelled = (
+        {str(v.path): v for v in labelled_videos(paths, without_fold=without_fold)}
+        if agent in LABELLED
+        else {}
+    )
+    videos, failures = gather(list(labelled) or paths, out / "features", resolved)
+    with tensorboard_log(log_dir, agent) as log:
+        how: dict[str, Any] = {
+            "seed": seed, "command": command, "on_step": remark, "log": log
+        }  # fmt: skip
+        if labelled:
+            pairs = [(labelled[features.path], features) for features in videos]
+            facts = train_labelled(agent, pairs, target, **how)
+        else:
+            looker = resolved.build_recognizer()
+            facts = train_agent(agent, videos, looker, target, leave_one_out=leave_one_out, **how)
     if as_json:
         print_json({"model": str(target), "failures": failures, **facts})
     else:
