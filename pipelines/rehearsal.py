@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamdyn.pipelines.unseen_heads import Lesson
+from streamdyn.previews.coarse import coarse_features
 from streamdyn.previews.glimpses import glimpse_features, places_of
 from streamdyn.previews.surroundings import packet_surroundings
 from streamdyn.recognizers.actions import FAR_SECONDS, attended
@@ -63,6 +64,11 @@ class Rehearsal:
         return glimpse_features(
             self.packets, self.seconds, places, rows, self.lesson.embeddings[rows]
         )
+
+    def coarse(self, places: Array) -> Array:
+        """What small grey pictures say of the places, see `coarse_features`."""
+        small = self.lesson.features.luma[places]
+        return coarse_features(small, self.seconds[places], self.packets[places])
 
     def weights(self, looks: Sequence[int]) -> tuple[Array, Array]:
         """Rows looked at, rising, and what the recognizer lets each count; these add up to 1."""

@@ -1,4 +1,4 @@
-"""Train agents that choose where to look: `ocsampler`, `adaframe` and `ffnet`, on kept features.
+"""Train agents that choose where to look, on kept features.
 
 All rehearse on streams whose items were judged by heads that have not seen them, and are chosen
 among the rounds of their training by streams that they were not taught on.
@@ -50,6 +50,27 @@ def _split(taught: Sequence[Rehearsal]) -> tuple[list[Rehearsal], list[Rehearsal
     held = set(range(3, len(taught), 4))
     learn = [one for k, one in enumerate(taught) if k not in held]
     return learn, [one for k, one in enumerate(taught) if k in held]
+
+
+# Coarse to fine.
+
+
+def fit_liteeval(
+    taught: Sequence[Rehearsal],
+    seed: int = 0,
+    on_epoch: OnRound = lambda epoch, loss: None,
+) -> dict[str, Array]:
+    """Perceptrons that know by small grey pictures which ones show an action.
+
+    Args:
+        taught: Streams.
+        seed: Of weights and order.
+        on_epoch: Told the number of the epoch and its mean loss.
+    """
+    rows = [one.coarse(one.places(PARTS)) for one in taught]
+    inside = [one.lesson.inside[one.places(PARTS)] for one in taught]
+    x, y = np.concatenate(rows), np.concatenate(inside).astype(np.float32)
+    return fit_perceptrons(x, y, np.ones(len(y)), PerceptronRecipe(seed=seed, epochs=15), on_epoch)
 
 
 # Pre-sampling.

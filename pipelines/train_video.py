@@ -23,14 +23,20 @@ from streamdyn.nn.weights import load_weights, save_weights
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_actions import Pairs, fit_attention, fit_head, fit_saliency
 from streamdyn.pipelines.train_bisect import SHORT, explored, fit, share_at
-from streamdyn.pipelines.train_looks import PARTS, fit_adaframe, fit_ffnet, fit_ocsampler
+from streamdyn.pipelines.train_looks import (
+    PARTS,
+    fit_adaframe,
+    fit_ffnet,
+    fit_liteeval,
+    fit_ocsampler,
+)
 from streamdyn.pipelines.train_skip import EVERY, fit_skip_rnn
 from streamdyn.pipelines.unseen_heads import lessons
 from streamdyn.recording import Agreeing
 from streamdyn.registry import build
 from streamdyn.replay import ReplayResult, replay
 
-LABELLED = ("actions", "scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn")
+LABELLED = ("actions", "scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn", "liteeval")
 """Those that learn from labels; `actions` is the recognizer of that name."""
 AGENTS = ("learned_bisect", *LABELLED)
 TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
@@ -187,6 +193,8 @@ def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep, log: Log) -> d
         arrays = fit_ffnet(taught, seed, told)
     elif agent == "skip_rnn":
         arrays = fit_skip_rnn(taught, seed, told)
+    elif agent == "liteeval":
+        arrays = fit_liteeval(taught, seed, _told(on_step, log))
     else:
         arrays = fit_saliency([one.lesson for one in taught], seed, _told(on_step, log))
     return fit_ocsampler(taught, arrays, seed, told) if agent == "ocsampler" else arrays

@@ -27,7 +27,7 @@ from streamdyn.sources.synthetic import Synthetic
 from streamdyn.testing.streams import ListSource
 
 DIM, LABELS = 8, ["jump", "run"]
-AGENTS = ("scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn")
+AGENTS = ("scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn", "liteeval")
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from streamdyn.pipelines.train_looks import (
     PARTS,
     fit_adaframe,
     fit_ffnet,
+    fit_liteeval,
     fit_ocsampler,
     hops,
     jumps,
@@ -33,6 +34,8 @@ from streamdyn.pipelines.train_looks import (
 from streamdyn.pipelines.train_skip import EVERY, SkipGate, arrays_of, fit_skip_rnn
 from streamdyn.pipelines.unseen_heads import PARTS as NUM_HEADS
 from streamdyn.pipelines.unseen_heads import Lesson, lessons
+from streamdyn.previews.coarse import NUM_FEATURES as COARSE
+from streamdyn.previews.coarse import coarse_features
 from streamdyn.previews.glimpses import NUM_FEATURES, glimpse_features, places_of, seen
 from streamdyn.previews.hops import NUM_HOPS
 from streamdyn.recognizers.actions import Actions, attended, said_by
@@ -66,10 +69,12 @@ def made(seed: int) -> Lesson:
         disposable=np.zeros(LENGTH, bool),
     )
     rows = embeddings.astype(np.float32)
+    day, event = np.random.default_rng(label).integers(0, 256, (2, 24, 32))
+    luma = np.where(inside[:, None, None], event, day) + dice.integers(-9, 9, (LENGTH, 24, 32))
     kept = VideoFeatures(
         block.stream, (64, 48), "made/1", block, np.arange(LENGTH), LABELS,
         np.zeros((LENGTH, 1), np.int32), np.ones((LENGTH, 1), np.float32),
-        rows.astype(np.float16), np.zeros((LENGTH, 24, 32), np.uint8),
+        rows.astype(np.float16), luma.clip(0, 255).astype(np.uint8),
         dict.fromkeys(("demux", "decode", "convert", "preview"), 40.0) | {"recognize": 2800.0},
     )  # fmt: skip
     events = ((LABELS[label], first, first + ACTION),)
@@ -99,6 +104,7 @@ def agents(taught: list[Lesson], tmp_path_factory: pytest.TempPathFactory) -> Pa
         "ocsampler": fit_ocsampler(rehearsals, saliency, 0, silent, rounds=3),
         "adaframe": fit_adaframe(rehearsals, 0, silent, rounds=2),
         "ffnet": fit_ffnet(rehearsals, 0, silent, rounds=6),
+        "liteeval": fit_liteeval(rehearsals),
         "skip_rnn": fit_skip_rnn(rehearsals, 0, silent, rounds=30),
     }
     facts = {"parts": PARTS, "every": EVERY, "labels": list(LABELS), "resolution": 128}
@@ -132,6 +138,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "scsampler": {"k": 4, "even": 0.0},
     "ocsampler": {"k": 4},
     "adaframe": {"k": 4, "enough": 1.0},
+    "liteeval": {"k": 4, "gate": 0.0},
     "ffnet": {},
     "skip_rnn": {"thrift": -1.0},
 }
@@ -174,7 +181,7 @@ def test_adaframe_leaves_once_it_has_seen_enough(agents: Path) -> None:
         assert every[: len(some)] == some or set(some) <= set(every)
 
 
-@pytest.mark.parametrize("name", ["adaframe", "ffnet"])
+@pytest.mark.parametrize("name", ["adaframe", "ffnet", "liteeval"])
 def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
     """Masked = executed: looks of the rehearsal are those of the engine."""
     from streamdyn.nn.perceptrons import load_perceptrons
@@ -185,7 +192,13 @@ def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
     attention = load_weights(str(agents / "actions.safetensors"), "actions").arrays["attention"]
     for lesson in NEW[:3]:
         one = Rehearsal(lesson, attention)
-        if name == "adaframe":
+        if name == "liteeval":
+            places = one.places(PARTS)
+            likely = foreseen(one.coarse(places))
+            best = np.argsort(-likely, kind="stable")[:3]
+            rehearsed = places[best[likely[best] >= 0.4 * likely[best[0]]]].tolist()
+            executed, _ = looked(agent(agents, name, k=3, gate=0.4), lesson, agents)
+        elif name == "adaframe":
             rehearsed = jumps(one, foreseen, 6)
             executed, _ = looked(agent(agents, name, k=6, enough=1.0), lesson, agents)
         else:
@@ -310,6 +323,16 @@ def test_the_gradient_of_a_set_is_finite_for_extreme_logits() -> None:
 # What agents see.
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 48])
+def test_coarse_features_are_finite_for_black_and_for_noise(count: int) -> None:
+    seconds, packets = np.arange(count) * 0.3, np.zeros((count, 2))
+    noise = np.random.default_rng(0).integers(0, 256, (count, 24, 32))
+    for luma in (np.zeros((count, 24, 32)), noise):
+        rows = coarse_features(luma, seconds, packets)
+        assert rows.shape == (count, COARSE + 2)
+        assert np.isfinite(rows).all()
+
+
 def test_features_are_finite_for_any_looks() -> None:
     one = Rehearsal(NEW[0], np.zeros(5, np.float32))
     places = one.places(PARTS)
@@ -335,7 +358,9 @@ def test_an_outcome_that_says_nothing_of_how_it_looks_is_refused(embedding: Any)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
-@pytest.mark.parametrize("name", ["adaframe", "ocsampler", "ffnet", "scsampler", "skip_rnn"])
+@pytest.mark.parametrize(
+    "name", ["adaframe", "ocsampler", "ffnet", "scsampler", "skip_rnn", "liteeval"]
+)
 def test_a_file_of_a_few_items_is_looked_at_and_left(name: str, length: int, agents: Path) -> None:
     lesson = made(0)
     kept = lesson.features
@@ -363,6 +388,8 @@ def test_a_file_of_a_few_items_is_looked_at_and_left(name: str, length: int, age
         ("ffnet", {"price": 0.0}),
         ("ffnet", {"unit": 0}),
         ("skip_rnn", {"lookahead": 1}),
+        ("liteeval", {"k": 0}),
+        ("liteeval", {"gate": 1.5}),
         ("query_search", {"query": ""}),
         ("query_search", {"query": "a", "confidence": 2.0}),
         ("listed", {"items": [-1]}),

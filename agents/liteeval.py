@@ -1,0 +1,99 @@
+"""Coarse to fine: small grey pictures from all over a file first, the recognizer where they say so.
+
+The file is glanced at in 48 places. Perceptrons say of each how likely it shows an action, by how
+unlike the small picture is to what lies far away and to its neighbours, and by packet sizes. The
+likeliest is looked at in full, and others that are at least `gate` times as likely, `k` in all.
+
+Paper: Wu et al. 2019, LiteEval: A Coarse-to-Fine Framework for Resource Efficient Video
+Recognition, arXiv:1912.01601, section 3 (cheap features everywhere, a gate, dear features where it opens).
+Differs: grey pictures of 24 by 32 pixels instead of a light network's features, and likeness among
+them instead of an LSTM; the gate sees the whole file and was taught by the truth instead of
+Gumbel-softmax; where it stays shut nothing is copied into the recognizer's state.
+
+Cost: decoding almost all of the file, and 1 ms; so it is for recognizers that cost much more than
+decoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamdyn.errors import ConfigError
+from streamdyn.nn.perceptrons import load_perceptrons
+from streamdyn.nn.weights import load_weights
+from streamdyn.observation import Grade, Observation, Status
+from streamdyn.plan import Action, Plan
+from streamdyn.previews.coarse import coarse_features
+from streamdyn.previews.glimpses import places_of, seconds_of
+from streamdyn.previews.surroundings import packet_surroundings
+from streamdyn.protocols import WHOLE_STREAM
+from streamdyn.registry import policy
+
+
+@policy("liteeval")
+@dataclass(frozen=True, kw_only=True)
+class LiteEval:
+    """Glance at small pictures of a file, then process the few that are likeliest to matter.
+
+    Args:
+        k: Most items to process of a file.
+        gate: Likelihood of the others as a share of the likeliest one's, at least, in [0, 1].
+        model: File with weights; those that come with streamdyn when not given.
+    """
+
+    k: int = 4
+    gate: float = 0.5
+    model: str | None = None
+    name = "liteeval"
+    previews = frozenset[Grade]()
+    glances = frozenset[Grade](("luma",))
+    lookahead = WHOLE_STREAM
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not 0 <= self.gate <= 1:
+            raise ConfigError(
+                f"liteeval needs k >= 1 and gate in [0, 1], got {self.k = }, {self.gate = }"
+            )
+        load_weights(self.model, self.name)
+
+    @property
+    def version(self) -> str:
+        """Changes with the weights."""
+        return f"1-{load_weights(self.model, self.name).digest}"
+
+    def initial_state(self) -> None:
+        """Nothing to remember."""
+
+    def decide(self, obs: Observation, state: None) -> tuple[Plan, None]:
+        """First the glances, then everything else."""
+        n = len(obs.window)
+        places = places_of(n, int(load_weights(self.model, self.name).facts["parts"]))
+        if (obs.status[places] == Status.OPEN).all():
+            actions = np.zeros(n, np.uint8)
+            actions[places] = Action.GLANCE
+            return Plan(actions), None
+        # One that could not be decoded has no preview.
+        seen = places[np.isfinite(obs.previews["luma"][places]).all((1, 2))]
+        if not len(seen):
+            return Plan(np.full(n, Action.SKIP, np.uint8)), None
+        likely = load_perceptrons(self.model, self.name)(
+            coarse_features(
+                obs.previews["luma"][seen],
+                seconds_of(obs.window)[seen],
+                packet_surroundings(obs.window)[seen],
+            )
+        )
+        wanted = np.zeros(n, np.float32)
+        wanted[seen] = likely
+        return Plan.process_only(n, seen[opened(likely, self.k, self.gate)], scores=wanted), None
+
+
+def opened(likely: npt.NDArray[Any], k: int, gate: float) -> npt.NDArray[np.int64]:
+    """Indices where the gate opens, likeliest first; at least one, at most `k`."""
+    order = np.argsort(-likely, kind="stable")[:k]
+    chosen: npt.NDArray[np.int64] = order[likely[order] >= gate * likely[order[0]]]
+    return chosen
