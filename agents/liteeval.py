@@ -5,10 +5,10 @@ unlike the small picture is to what lies far away and to its neighbours, and by 
 likeliest is looked at in full, and others that are at least `gate` times as likely, `k` in all.
 
 Paper: Wu et al. 2019, LiteEval: A Coarse-to-Fine Framework for Resource Efficient Video
-Recognition, arXiv:1912.01601, section 3 (cheap features everywhere, a gate, dear features where it opens).
-Differs: grey pictures of 24 by 32 pixels instead of a light network's features, and likeness among
-them instead of an LSTM; the gate sees the whole file and was taught by the truth instead of
-Gumbel-softmax; where it stays shut nothing is copied into the recognizer's state.
+Recognition, arXiv:1912.01601, section 3 (cheap features everywhere, a gate, dear features where it
+opens). Differs: grey pictures of 24 by 32 pixels instead of a light network's features, and
+likeness among them instead of an LSTM; the gate sees the whole file and was taught by the truth
+instead of Gumbel-softmax; where it stays shut nothing is copied into the recognizer's state.
 
 Cost: decoding almost all of the file, and 1 ms; so it is for recognizers that cost much more than
 decoding.
