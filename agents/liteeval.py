@@ -42,11 +42,13 @@ class LiteEval:
     Args:
         k: Most items to process of a file.
         gate: Likelihood of the others as a share of the likeliest one's, at least, in [0, 1].
+        spacing: Least distance between two of them, as a share of the file's items over `k`.
         model: File with weights; those that come with streamdyn when not given.
     """
 
     k: int = 4
     gate: float = 0.5
+    spacing: float = 0.1
     model: str | None = None
     name = "liteeval"
     previews = frozenset[Grade]()
@@ -54,9 +56,10 @@ class LiteEval:
     lookahead = WHOLE_STREAM
 
     def __post_init__(self) -> None:
-        if self.k < 1 or not 0 <= self.gate <= 1:
+        if self.k < 1 or not 0 <= self.gate <= 1 or self.spacing < 0:
             raise ConfigError(
-                f"liteeval needs k >= 1 and gate in [0, 1], got {self.k = }, {self.gate = }"
+                "liteeval needs k >= 1, gate in [0, 1] and spacing >= 0, got "
+                f"{self.k = }, {self.gate = }, {self.spacing = }"
             )
         load_weights(self.model, self.name)
 
@@ -89,11 +92,26 @@ class LiteEval:
         )
         wanted = np.zeros(n, np.float32)
         wanted[seen] = likely
-        return Plan.process_only(n, seen[opened(likely, self.k, self.gate)], scores=wanted), None
+        chosen = seen[opened(likely, seen, self.k, self.gate, self.spacing * n / self.k)]
+        return Plan.process_only(n, chosen, scores=wanted), None
 
 
-def opened(likely: npt.NDArray[Any], k: int, gate: float) -> npt.NDArray[np.int64]:
-    """Indices where the gate opens, likeliest first; at least one, at most `k`."""
-    order = np.argsort(-likely, kind="stable")[:k]
-    chosen: npt.NDArray[np.int64] = order[likely[order] >= gate * likely[order[0]]]
+def opened(
+    likely: npt.NDArray[Any], places: npt.NDArray[Any], k: int, gate: float, distance: float
+) -> list[int]:
+    """Indices where the gate opens, likeliest first; at least one, at most `k`.
+
+    Args:
+        likely: `(G,)` in [0, 1].
+        places: `(G,)` items.
+        k: At most so many.
+        gate: Share of the greatest likelihood that others need.
+        distance: Items between any two, at least.
+    """
+    chosen: list[int] = []
+    for one in np.argsort(-likely, kind="stable").tolist():
+        if len(chosen) == k or (chosen and likely[one] < gate * likely[chosen[0]]):
+            break
+        if all(abs(places[one] - places[other]) > distance for other in chosen):
+            chosen.append(one)
     return chosen

@@ -197,7 +197,8 @@ def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
             likely = foreseen(one.coarse(places))
             best = np.argsort(-likely, kind="stable")[:3]
             rehearsed = places[best[likely[best] >= 0.4 * likely[best[0]]]].tolist()
-            executed, _ = looked(agent(agents, name, k=3, gate=0.4), lesson, agents)
+            policy = agent(agents, name, k=3, gate=0.4, spacing=0.0)
+            executed, _ = looked(policy, lesson, agents)
         elif name == "adaframe":
             rehearsed = jumps(one, foreseen, 6)
             executed, _ = looked(agent(agents, name, k=6, enough=1.0), lesson, agents)
@@ -323,6 +324,13 @@ def test_the_gradient_of_a_set_is_finite_for_extreme_logits() -> None:
 # What agents see.
 
 
+def test_looks_of_liteeval_keep_a_distance(agents: Path) -> None:
+    for lesson in NEW[:4]:
+        found, _ = looked(agent(agents, "liteeval", k=4, gate=0.0, spacing=0.3), lesson, agents)
+        assert len(found) == 4
+        assert np.diff(found).min() > 0.3 * LENGTH / 4
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 48])
 def test_coarse_features_are_finite_for_black_and_for_noise(count: int) -> None:
     seconds, packets = np.arange(count) * 0.3, np.zeros((count, 2))
@@ -390,6 +398,7 @@ def test_a_file_of_a_few_items_is_looked_at_and_left(name: str, length: int, age
         ("skip_rnn", {"lookahead": 1}),
         ("liteeval", {"k": 0}),
         ("liteeval", {"gate": 1.5}),
+        ("liteeval", {"spacing": -1.0}),
         ("query_search", {"query": ""}),
         ("query_search", {"query": "a", "confidence": 2.0}),
         ("listed", {"items": [-1]}),
