@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations, permutations
 from pathlib import Path
@@ -142,6 +143,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ffnet": {},
     "skip_rnn": {"thrift": -1.0},
 }
+LOOKERS = ("liteeval", "adaframe", "ocsampler", "ffnet", "skip_rnn")
 LIVE = ("ffnet", "skip_rnn")
 """These cannot go back: they have to pass through all of a file."""
 
@@ -365,10 +367,34 @@ def test_an_outcome_that_says_nothing_of_how_it_looks_is_refused(embedding: Any)
 # One picture, no motion, a cut at every item.
 
 
+def changed(lesson: Lesson, embeddings: Any, luma: Any, num_bytes: Any) -> Lesson:
+    """The same stream with other pictures."""
+    rows = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+    kept = lesson.features
+    block = replace(kept.block, num_bytes=num_bytes.astype(np.int32))
+    features = replace(kept, block=block, embeddings=rows.astype(np.float16), luma=luma)
+    return replace(lesson, features=features, embeddings=rows, said=said_by(HEAD, rows))
+
+
+@pytest.mark.parametrize("name", ["scsampler", *LOOKERS])
+def test_black_and_a_cut_at_every_item_are_gone_through_once(name: str, agents: Path) -> None:
+    dice = np.random.default_rng(0)
+    small = (LENGTH, 24, 32)
+    for stream in (
+        changed(made(0), np.ones((LENGTH, DIM)), np.zeros(small, np.uint8), np.full(LENGTH, 20)),
+        changed(
+            made(0), dice.normal(size=(LENGTH, DIM)), dice.integers(0, 256, small, np.uint8),
+            dice.integers(900, 1100, LENGTH),
+        ),
+    ):  # fmt: skip
+        found, answer = looked(agent(agents, name), stream, agents)
+        assert 1 <= len(found) <= LENGTH
+        assert len(set(found)) == len(found)
+        assert answer in LABELS
+
+
 @pytest.mark.parametrize("length", [1, 2, 7])
-@pytest.mark.parametrize(
-    "name", ["adaframe", "ocsampler", "ffnet", "scsampler", "skip_rnn", "liteeval"]
-)
+@pytest.mark.parametrize("name", ["scsampler", *LOOKERS])
 def test_a_file_of_a_few_items_is_looked_at_and_left(name: str, length: int, agents: Path) -> None:
     lesson = made(0)
     kept = lesson.features
