@@ -13,7 +13,7 @@ from streamdyn.cli.bench import bench_app
 from streamdyn.cli.output import print_json, remark, show, table
 
 DEFAULT_POLICIES = (
-    "uniform_k:k=8", "bisect", "scsampler:k=8", "ocsampler:k=8", "adaframe:k=8", "liteeval", "ffnet",
+    "uniform_k:k=8", "bisect", "scsampler:k=8", "adaframe:k=8", "liteeval", "ffnet", "skip_rnn",
 )  # fmt: skip
 
 
