@@ -1,7 +1,7 @@
 """Train agents that choose where to look, on kept features.
 
-All rehearse on streams whose items were judged by heads that have not seen them. Of those that learn
-in rounds the best round is kept, by streams that it was not taught on.
+All rehearse on streams whose items were judged by heads that have not seen them. Of those that
+learn in rounds the best round is kept, by streams that it was not taught on.
 """
 
 from __future__ import annotations
