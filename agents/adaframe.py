@@ -13,7 +13,7 @@ is measured to be worth, in states that the agent itself came to, instead of dra
 a Gaussian and REINFORCE; packet sizes stand for the global memory of 16 small pictures, so that
 nothing is decoded for it.
 
-Cost: about 0.4 ms a look, whatever the length of the file.
+Cost: about 0.4 ms a look, and 1 µs an item once a file.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from streamdyn.errors import ConfigError
 from streamdyn.nn.perceptrons import load_perceptrons
 from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Grade, Observation, Status
-from streamdyn.plan import Action, Plan
+from streamdyn.plan import Plan
 from streamdyn.previews.glimpses import glimpse_features, places_of, seconds_of, seen
 from streamdyn.previews.surroundings import packet_surroundings
 from streamdyn.protocols import WHOLE_STREAM
 from streamdyn.registry import policy
+
+Floats = npt.NDArray[np.float32]
 
 
 @policy("adaframe")
@@ -67,25 +70,24 @@ class AdaFrame:
         """Changes with the weights."""
         return f"1-{load_weights(self.model, self.name).digest}"
 
-    def initial_state(self) -> None:
-        """Nothing to remember: the looks so far come with the observation."""
+    def initial_state(self) -> Floats | None:
+        """Packets not read so far; the looks so far come with the observation."""
+        return None
 
-    def decide(self, obs: Observation, state: None) -> tuple[Plan, None]:
+    def decide(self, obs: Observation, state: Floats | None) -> tuple[Plan, Floats | None]:
         """The next look, or none."""
         n = len(obs.window)
         looks, embeddings = seen(obs.outcomes, self.name)
         places = places_of(n, int(load_weights(self.model, self.name).facts["parts"]))
+        if state is None:
+            state = packet_surroundings(obs.window)[places]
         foreseen = load_perceptrons(self.model, self.name)(
-            glimpse_features(
-                packet_surroundings(obs.window), seconds_of(obs.window), places, looks, embeddings
-            )
+            glimpse_features(state, seconds_of(obs.window), places, looks, embeddings)
         )
         best = float(foreseen.max())
         foreseen[obs.status[places] != Status.OPEN] = -1
         tried = int((obs.status[places] != Status.OPEN).sum())
         done = tried >= min(self.k, len(places)) or obs.budget_left.items == 0
         if done or (len(looks) > 1 and best >= self.enough and self.enough < 1):
-            return Plan(np.full(n, Action.SKIP, np.uint8)), None
-        actions = np.zeros(n, np.uint8)
-        actions[places[int(foreseen.argmax())]] = Action.PROCESS
-        return Plan(actions), None
+            return Plan.process_only(n, []), state
+        return Plan.process_next(n, places[int(foreseen.argmax())]), state

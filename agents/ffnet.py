@@ -27,11 +27,8 @@ from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Grade, Observation, Status
 from streamdyn.plan import Action, Plan
 from streamdyn.previews.glimpses import seconds_of, seen
-from streamdyn.previews.hops import NUM_HOPS, hop_features
+from streamdyn.previews.hops import MEMORY, NUM_HOPS, hop_features
 from streamdyn.registry import policy
-
-MEMORY = 16
-"""Looks that are remembered."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,9 +95,7 @@ class FfNet:
         """Look at the first item; then close the window up to the next look."""
         n = len(obs.window)
         if obs.status[0] == Status.OPEN and obs.budget_left.items != 0:
-            actions = np.zeros(n, np.uint8)
-            actions[0] = Action.PROCESS
-            return Plan(actions), state
+            return Plan.process_next(n, 0), state
         looks, embeddings = seen(obs.outcomes, self.name)
         hop = self.unit
         if len(looks):

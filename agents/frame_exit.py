@@ -19,11 +19,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 
-import numpy as np
-
 from streamdyn.errors import ConfigError
 from streamdyn.observation import Grade, Observation, Status
-from streamdyn.plan import Action, Plan
+from streamdyn.plan import Plan
 from streamdyn.protocols import WHOLE_STREAM
 from streamdyn.registry import policy
 
@@ -66,10 +64,8 @@ class FrameExit:
         sure = any(o.score >= self.confidence for o in obs.last_outcomes.values())
         left = [place for place in look_order(n, self.k) if obs.status[place] == Status.OPEN]
         if sure or not left or obs.budget_left.items == 0:
-            return Plan(np.full(n, Action.SKIP, np.uint8)), None
-        actions = np.zeros(n, np.uint8)
-        actions[left[0]] = Action.PROCESS
-        return Plan(actions), None
+            return Plan.process_only(n, []), None
+        return Plan.process_next(n, left[0]), None
 
 
 @lru_cache(maxsize=1024)

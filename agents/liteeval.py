@@ -82,7 +82,7 @@ class LiteEval:
         # One that could not be decoded has no preview.
         seen = places[np.isfinite(obs.previews["luma"][places]).all((1, 2))]
         if not len(seen):
-            return Plan(np.full(n, Action.SKIP, np.uint8)), None
+            return Plan.process_only(n, []), None
         likely = load_perceptrons(self.model, self.name)(
             coarse_features(
                 obs.previews["luma"][seen],

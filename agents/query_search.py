@@ -19,12 +19,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from streamdyn.errors import ConfigError
 from streamdyn.observation import Grade, Observation, Status
 from streamdyn.outcome import Outcome
-from streamdyn.plan import Action, Plan
+from streamdyn.plan import Plan
 from streamdyn.previews.glimpses import places_of
 from streamdyn.protocols import WHOLE_STREAM
 from streamdyn.registry import policy
@@ -70,10 +68,8 @@ class QuerySearch:
         sure = any(self.score(o) >= self.confidence for o in obs.last_outcomes.values())
         place = None if sure or obs.budget_left.items == 0 else self._next(obs)
         if place is None:
-            return Plan(np.full(n, Action.SKIP, np.uint8)), None
-        actions = np.zeros(n, np.uint8)
-        actions[place] = Action.PROCESS
-        return Plan(actions), None
+            return Plan.process_only(n, []), None
+        return Plan.process_next(n, place), None
 
     def score(self, outcome: Outcome) -> float:
         """What the outcome says of the query, 0 where it does not name it."""

@@ -26,11 +26,10 @@ from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Grade, Observation, Status
 from streamdyn.plan import Action, Plan
 from streamdyn.previews.glimpses import seen
+from streamdyn.previews.hops import LONGEST_WAIT
 from streamdyn.registry import policy
 
 Floats = npt.NDArray[np.float32]
-LONGEST = 50
-"""Steps from one look to the next at most."""
 
 
 @policy("skip_rnn")
@@ -74,9 +73,7 @@ class SkipRnn:
         """Look at the first item; then close the window up to the next look."""
         n = len(obs.window)
         if obs.status[0] == Status.OPEN and obs.budget_left.items != 0:
-            actions = np.zeros(n, np.uint8)
-            actions[0] = Action.PROCESS
-            return Plan(actions), state
+            return Plan.process_next(n, 0), state
         every = int(load_weights(self.model, self.name).facts["every"])
         looks, embeddings = seen(obs.outcomes, self.name)
         hop = every
@@ -108,7 +105,7 @@ class SkipRnn:
 def steps_ahead(increment: np.float32) -> int:
     """Steps until increments add up to one half, at least 1; summed as training sums them."""
     gate, steps = increment, 1
-    while gate < np.float32(0.5) and steps < LONGEST:
+    while gate < np.float32(0.5) and steps < LONGEST_WAIT:
         gate = gate + min(increment, np.float32(1) - gate)
         steps += 1
     return steps

@@ -161,6 +161,7 @@ def _watch(
     queries: Sequence[str],
 ) -> list[Watched]:
     """One pass; a row for each query, or one where the only query is empty."""
+    version = _version(policy)
     source = VideoAv(video.path, on_corrupt="skip")
     if policy is not None and hasattr(policy, "query"):
         policy = replace(policy, query=queries[0])  # type: ignore[type-var]
@@ -185,7 +186,7 @@ def _watch(
     return [
         Watched(
             name,
-            _version(policy),
+            version,
             f"{video.path}?{query}" if query else str(video.path),
             f"{recognizer.name}/{recognizer.version}",
             query or video.label,

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from streamdyn.pipelines.unseen_heads import Lesson
 from streamdyn.previews.coarse import coarse_features
-from streamdyn.previews.glimpses import glimpse_features, places_of
+from streamdyn.previews.glimpses import glimpse_features, likeness, places_of
 from streamdyn.previews.surroundings import packet_surroundings
-from streamdyn.recognizers.actions import FAR_SECONDS, attended
+from streamdyn.recognizers.actions import attended
 
 Array = npt.NDArray[Any]
 
@@ -62,7 +62,7 @@ class Rehearsal:
         """What an agent that has looked there knows of the places, see `glimpse_features`."""
         rows = np.sort(np.array(looks, np.int64))
         return glimpse_features(
-            self.packets, self.seconds, places, rows, self.lesson.embeddings[rows]
+            self.packets[places], self.seconds, places, rows, self.lesson.embeddings[rows]
         )
 
     def coarse(self, places: Array) -> Array:
@@ -74,14 +74,9 @@ class Rehearsal:
         """Rows looked at, rising, and what the recognizer lets each count; these add up to 1."""
         rows = np.unique(np.array(looks, np.int64))
         seen = self.lesson.embeddings[rows]
-        cosines = seen @ seen.T
-        seconds = self.seconds[rows]
-        is_far = np.abs(seconds[:, None] - seconds) > FAR_SECONDS
-        if not is_far.any(1).all():
+        far, before, later = likeness(seen @ seen.T, self.seconds[rows])
+        if (far == -1.0).any():
             return rows, np.full(len(rows), 1 / len(rows))
-        far = np.where(is_far, cosines, -2.0).max(1)
-        beside = np.diagonal(cosines, 1)
-        before, later = np.append(beside[:1], beside), np.append(beside, beside[-1:])
         said = self.lesson.said[rows]
         entropy = -(said * np.log(said + 1e-9)).sum(1)
         likely = attended(np.stack([far, before, later, entropy], 1), self.attention)

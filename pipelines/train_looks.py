@@ -19,7 +19,7 @@ from streamdyn.learning.perceptrons import Ensemble, PerceptronRecipe, fit_perce
 from streamdyn.learning.subsets import draw_subsets, subset_log_prob
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
-from streamdyn.previews.hops import NUM_HOPS, hop_features
+from streamdyn.previews.hops import MEMORY, NUM_HOPS, hop_features
 
 Array = npt.NDArray[Any]
 OnRound = Callable[[int, float], None]
@@ -35,7 +35,6 @@ WORTH = (-2.0, 4.0)
 """Of a hop in the long run, least and greatest that are told apart."""
 PRICES = (0.003, 0.1)
 """Least and greatest price of a millisecond that `ffnet` is taught at."""
-MEMORY = 16
 BATCH = 16
 """Streams in a step of REINFORCE."""
 ENTROPY = 0.001

@@ -15,6 +15,7 @@ from streamdyn.nn.cells import Cell
 from streamdyn.nn.gates import round_straight_through
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_actions import evidence
+from streamdyn.previews.hops import LONGEST_WAIT
 from streamdyn.recognizers.actions import attended
 
 Array = npt.NDArray[Any]
@@ -24,8 +25,6 @@ SIZE, HIDDEN = 16, 24
 BATCH = 40
 LOOK_COST = 0.06
 """Of a look, in nats of the answer's loss."""
-_LONGEST = 50
-"""As in the agent: a gate that has waited so long opens."""
 
 
 class SkipGate(nn.Module):
@@ -46,7 +45,7 @@ class SkipGate(nn.Module):
         updates = []
         for step in projected:
             update = round_straight_through(gate)
-            update = torch.where(waited >= _LONGEST, torch.ones_like(update), update)
+            update = torch.where(waited >= LONGEST_WAIT, torch.ones_like(update), update)
             h, _ = self.cell.step_where(step, h, h, update)
             increment = update * torch.sigmoid(self.increment(h)) + (1 - update) * increment
             gate = update * increment + (1 - update) * (gate + torch.minimum(increment, 1 - gate))

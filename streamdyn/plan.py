@@ -94,6 +94,13 @@ class Plan:
         actions[chosen] = Action.PROCESS
         return Plan(actions, **kwargs)
 
+    @staticmethod
+    def process_next(n: int, chosen: Any) -> Plan:
+        """A plan of `n` items that processes `chosen` (indices or mask), the rest left open."""
+        actions = np.zeros(n, np.uint8)
+        actions[chosen] = Action.PROCESS
+        return Plan(actions)
+
     def __repr__(self) -> str:
         text = "".join("OSGpP?"[min(a, 5)] for a in self.actions[:60])
         more = "…" if len(self.actions) > 60 else ""

@@ -20,8 +20,9 @@ from streamdyn.nn.weights import save_weights
 from streamdyn.pipelines.bench_actions import mcnemar, read_rows, summarized
 from streamdyn.pipelines.labelled_videos import labelled_videos
 from streamdyn.pipelines.train_actions import HEAD_EPOCHS
+from streamdyn.previews.glimpses import FAR_SECONDS
 from streamdyn.previews.surroundings import NUM_FEATURES, packet_surroundings
-from streamdyn.recognizers.actions import FAR_SECONDS, MOST_LOOKS, Actions
+from streamdyn.recognizers.actions import MOST_LOOKS, Actions
 from streamdyn.registry import build
 from streamdyn.sources.synthetic import Synthetic
 from streamdyn.testing.streams import ListSource

@@ -39,7 +39,7 @@ def glimpse_features(
     """What is known of each place.
 
     Args:
-        packets: `(N, P)`, of every item, as `packet_surroundings` has them.
+        packets: `(G, P)`, of the places, as `packet_surroundings` has them.
         seconds: `(N,)`, when each item is shown.
         places: `(G,)` items to tell about.
         looks: `(k,)` items looked at, rising.
@@ -48,25 +48,18 @@ def glimpse_features(
     Returns:
         `(G, P + NUM_FEATURES)` float32.
     """
-    known = packets[places]
     if not len(looks):
         nothing = np.full((len(places), NUM_FEATURES), -1.0)
-        return np.hstack([known, nothing]).astype(np.float32)
+        return np.hstack([packets, nothing]).astype(np.float32)
     cosines = embeddings @ embeddings.T
-    is_far = np.abs(seconds[looks][:, None] - seconds[looks]) > FAR_SECONDS
-    far = np.where(is_far, cosines, -1.0).max(1)
-    beside = np.diagonal(cosines, 1)
-    if len(beside):
-        before, later = np.append(beside[:1], beside), np.append(beside, beside[-1:])
-    else:
-        before = later = np.ones(1)
+    far, before, later = likeness(cosines, seconds[looks])
     strange = 2 * far + before + later
     after = np.searchsorted(looks, places, side="right")
     left, right = np.maximum(after - 1, 0), np.minimum(after, len(looks) - 1)
     has_left, has_right = after > 0, after < len(looks)
     left, right = np.where(has_left, left, right), np.where(has_right, right, left)
     # Counted in parts, so that a plan does not depend on how long a file is.
-    grain = len(places) / len(packets)
+    grain = len(places) / len(seconds)
     to_left = np.where(has_left, (places - looks[left]) * grain, len(places))
     to_right = np.where(has_right, (looks[right] - places) * grain, len(places))
     same = np.ones(len(places))
@@ -84,7 +77,26 @@ def glimpse_features(
         len(looks) / 16 * same,
         (far == -1.0).any() * same,
     ]
-    return np.hstack([known, np.stack(columns, 1)]).astype(np.float32)
+    return np.hstack([packets, np.stack(columns, 1)]).astype(np.float32)
+
+
+def likeness(cosines: Array, seconds: Array) -> tuple[Array, Array, Array]:
+    """How like each of k looks is to the others.
+
+    Args:
+        cosines: `(k, k)` of their embeddings.
+        seconds: `(k,)` rising, when they were.
+
+    Returns:
+        `(k,)` each: greatest cosine with a look that is far away, -1 where none is; cosines with
+        the look before and with the one after. At an end the one that is missing is taken to be as
+        like as the other; a single look is like itself.
+    """
+    is_far = np.abs(seconds[:, None] - seconds) > FAR_SECONDS
+    far = np.where(is_far, cosines, -1.0).max(1)
+    beside = np.diagonal(cosines, 1) if len(cosines) > 1 else np.ones(1)
+    before, later = np.append(beside[:1], beside), np.append(beside, beside[-1:])
+    return far, before[: len(cosines)], later[: len(cosines)]
 
 
 def seen(

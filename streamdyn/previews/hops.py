@@ -16,6 +16,10 @@ from streamdyn.previews.packet import log_relative_sizes
 
 Array = npt.NDArray[Any]
 NUM_HOPS = 25
+MEMORY = 16
+"""Looks that are remembered."""
+LONGEST_WAIT = 50
+"""Steps from one look of `skip_rnn` to the next at most."""
 _CHUNKS = 5
 NUM_FEATURES = 7 + 2 * _CHUNKS + 5
 """Columns of `hop_features`."""

@@ -28,13 +28,13 @@ from streamdyn.errors import ConfigError, ModelError, RecognizerError
 from streamdyn.items import FrameSpec, Selection
 from streamdyn.nn.weights import AgentWeights, load_weights
 from streamdyn.outcome import Outcome
+from streamdyn.previews.glimpses import FAR_SECONDS
 from streamdyn.recognizers.lite0 import Lite0
 from streamdyn.registry import recognizer
 
 Floats = npt.NDArray[np.float32]
 
 
-FAR_SECONDS = 2.0
 MOST_LOOKS = 512
 """The oldest are forgotten."""
 _NONE = -2.0
