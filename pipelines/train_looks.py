@@ -42,7 +42,7 @@ JUDGED_AT = 8
 """Looks at which rounds are compared."""
 
 
-def _split(taught: Sequence[Rehearsal]) -> tuple[list[Rehearsal], list[Rehearsal]]:
+def split(taught: Sequence[Rehearsal]) -> tuple[list[Rehearsal], list[Rehearsal]]:
     """Three of four to learn from, the fourth to choose a round by; all of too few."""
     if len(taught) < 8:
         return list(taught), list(taught)
@@ -96,7 +96,7 @@ def fit_ocsampler(
         rounds: Times that all streams are gone through.
         draws: Sets a stream and round.
     """
-    learn, held = _split(taught)
+    learn, held = split(taught)
     noise = torch.Generator().manual_seed(seed)
     network = Ensemble(start["mean"].shape[0], start["first"].shape[1], len(start["first"]))
     with torch.no_grad():
@@ -167,7 +167,7 @@ def fit_adaframe(
             that were held out.
         rounds: Each looks as the one before has learned, explores, and learns from all so far.
     """
-    learn, held = _split(taught)
+    learn, held = split(taught)
     dice = np.random.default_rng(seed)
     rows: list[Array] = []
     shares: list[Array] = []
@@ -255,7 +255,7 @@ def fit_ffnet(
         unit: Items of the shortest hop.
         rounds: Each hops as the one before has learned, explores, and learns from all so far.
     """
-    learn, held = _split(taught)
+    learn, held = split(taught)
     dice = np.random.default_rng(seed)
     taken: list[Hop] = []
     best: dict[str, Array] = {}

@@ -30,19 +30,23 @@ from streamdyn.pipelines.train_looks import (
     fit_liteeval,
     fit_ocsampler,
 )
+from streamdyn.pipelines.train_marl import fit_marl
 from streamdyn.pipelines.train_skip import EVERY, fit_skip_rnn
 from streamdyn.pipelines.unseen_heads import lessons
 from streamdyn.recording import Agreeing
 from streamdyn.registry import build
 from streamdyn.replay import ReplayResult, replay
 
-LABELLED = ("actions", "scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn", "liteeval")
+LOOKING = ("scsampler", "ocsampler", "marl", "adaframe", "ffnet", "skip_rnn", "liteeval")
+"""Those that learn where to look."""
+LABELLED = ("actions", *LOOKING)
 """Those that learn from labels; `actions` is the recognizer of that name."""
 AGENTS = ("learned_bisect", *LABELLED)
 TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
 KNOBS = (3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
 """Values of `max_doubt` that a curve is measured at."""
 OnStep = Callable[[str], None]
+Taught = tuple[Any, list[Rehearsal]]
 
 
 def train_agent(
@@ -121,6 +125,7 @@ def train_labelled(
     target: Path,
     *,
     seed: int = 0,
+    taught: Taught | None = None,
     command: str = "",
     on_step: OnStep = lambda step: None,
     log: Log = no_log,
@@ -133,6 +138,7 @@ def train_labelled(
             Without streams `actions` takes the attention that comes with streamdyn.
         target: The file to write.
         seed: Of weights and order.
+        taught: What `teach` says of these videos; worked out when it is needed and not given.
         command: For the card.
         on_step: Told what is done now.
         log: Told the loss of every epoch, and what a round was worth.
@@ -161,17 +167,21 @@ def train_labelled(
         if len(clips) == len(videos):
             arrays["attention"] = load_weights(None, "actions").arrays["attention"]
         else:
-            arrays["attention"] = _attention(videos, seed, on_step)[0]
+            arrays["attention"] = (taught or teach(videos, seed, on_step))[0]
     else:
-        arrays = _looks(agent, videos, seed, on_step, log)
+        arrays = _looks(agent, (taught or teach(videos, seed, on_step))[1], seed, on_step, log)
         facts |= {"every": EVERY} if agent == "skip_rnn" else {"parts": PARTS}
     facts["training_seconds"] = round(time.perf_counter() - began)
     _write(target, agent, arrays, facts)
     return facts
 
 
-def _attention(videos: Pairs, seed: int, on_step: OnStep) -> tuple[Any, list[Rehearsal]]:
-    """The attention of `actions`, and what agents rehearse on with it."""
+def teach(videos: Pairs, seed: int = 0, on_step: OnStep = lambda step: None) -> Taught:
+    """The attention of `actions`, and what agents rehearse on with it.
+
+    Raises:
+        ConfigError: There are no streams, or clips that they were joined of are missing.
+    """
     on_step("heads that have not seen a part of the clips")
     labels = tuple(sorted({label for video, _ in videos for label, *_ in video.events}))
     taught = lessons(videos, lambda part: fit_head(part, seed), labels, seed)
@@ -179,9 +189,9 @@ def _attention(videos: Pairs, seed: int, on_step: OnStep) -> tuple[Any, list[Reh
     return attention, [Rehearsal(lesson, attention) for lesson in taught]
 
 
-def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep, log: Log) -> dict[str, Any]:
-    taught = _attention(videos, seed, on_step)[1]
-
+def _looks(
+    agent: str, taught: Sequence[Rehearsal], seed: int, on_step: OnStep, log: Log
+) -> dict[str, Any]:
     def told(number: int, worth: float) -> None:
         on_step(f"round {number}: {worth:.3f}")
         log("worth", number, worth)
@@ -193,6 +203,8 @@ def _looks(agent: str, videos: Pairs, seed: int, on_step: OnStep, log: Log) -> d
         arrays = fit_ffnet(taught, seed, told)
     elif agent == "skip_rnn":
         arrays = fit_skip_rnn(taught, seed, told)
+    elif agent == "marl":
+        arrays = fit_marl(taught, seed, told)
     elif agent == "liteeval":
         arrays = fit_liteeval(taught, seed, _told(on_step, log))
     else:

@@ -1,8 +1,8 @@
 """Untrimmed streams to train and to judge on: clips between pieces of idle footage.
 
 ```
-OUT/train/0000.mp4     of clips of the other folds, idle footage of every other video
-OUT/test/0000.mp4      of clips of the fold, idle footage of the rest of the videos
+OUT/train/0000.mp4     of clips of the other folds, idle footage of half of the videos
+OUT/test/0000.mp4      of clips of the fold, idle footage of the other half
 OUT/test/0000.events.json
 ```
 """
@@ -55,7 +55,7 @@ def make_streams(
         num_test: Streams to test on, of clips drawn from the fold; `None`: one for every clip.
         clips_per_stream: Different ones; a clip may be in several streams where this is above 1.
         folds: See `ClipSet.folds`.
-        fold: The one to test on.
+        fold: The one to test on; which footage is in which part changes with it too.
         seed: Of the folds, the clips drawn, and the footage.
         on_stream: Told of each stream, made or found.
 
@@ -73,11 +73,12 @@ def make_streams(
         for part in ("train", "test"):
             (out / part).mkdir(parents=True, exist_ok=True)
     is_test = clips.folds(folds, seed) == fold
-    ordered = sorted(idle)
+    # Another fold, other footage to learn from and to be judged on.
+    dealt = [sorted(idle)[k] for k in np.random.default_rng(fold).permutation(len(idle))]
     parts = []
     for name, members, count, footage in (
-        ("train", np.flatnonzero(~is_test), num_train, ordered[::2]),
-        ("test", np.flatnonzero(is_test), num_test, ordered[1::2]),
+        ("train", np.flatnonzero(~is_test), num_train, dealt[::2]),
+        ("test", np.flatnonzero(is_test), num_test, dealt[1::2]),
     ):
         made = []
         for number, places in enumerate(_drawn(members, count, clips_per_stream, seed)):

@@ -7,10 +7,10 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from command import streamdyn
+from labelled_clips import COLOURS, film, labelled_data
 from passes import watch
 
 from streamdyn.clock import Pts
@@ -28,7 +28,7 @@ from streamdyn.sources.synthetic import Synthetic
 from streamdyn.testing.streams import ListSource
 
 DIM, LABELS = 8, ["jump", "run"]
-AGENTS = ("scsampler", "ocsampler", "adaframe", "ffnet", "skip_rnn", "liteeval")
+AGENTS = ("scsampler", "ocsampler", "marl", "adaframe", "ffnet", "skip_rnn", "liteeval")
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_looks_of_frame_exit_are_coarse_to_fine_and_at_most_k(num_items: int, k:
 
 def test_frame_exit_leaves_once_the_answer_is_sure() -> None:
     stream = Synthetic(num_items=40, every=100)
-    assert watch(stream, build("policy", "frame_exit", k=8, confidence=0.5)).processed == [20]
+    assert watch(stream, build("policy", "frame_exit", k=8, confidence=0.5)).processed == [0]
 
 
 @pytest.mark.parametrize("num_items", [1, 3, 400])
@@ -159,32 +159,9 @@ def scalars(folder: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-COLOURS = {"blue": (20, 20, 220), "red": (220, 20, 20)}
-
-
-def film(path: Path, colour: tuple[int, int, int], count: int, moving: bool = True) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for k in range(count):
-            picture = np.full((64, 96, 3), colour, np.uint8)
-            if moving:
-                picture[:, (5 * k) % 80 : (5 * k) % 80 + 16] = 128
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    for label, colour in COLOURS.items():
-        for k in range(5):
-            film(folder / "clips" / label / f"{k}.mp4", colour, 12 + k)
-    for k in range(2):
-        film(folder / "idle" / f"{k}.mp4", (60 + 20 * k, 90, 60), 40, moving=False)
-    return folder
+    return labelled_data(tmp_path_factory.mktemp("data"))
 
 
 def test_one_command_a_step_from_raw_clips_to_the_table(data: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from streamdyn.pipelines.train_looks import (
     hops,
     jumps,
 )
+from streamdyn.pipelines.train_marl import fit_marl, stands
 from streamdyn.pipelines.train_skip import EVERY, SkipGate, arrays_of, fit_skip_rnn
 from streamdyn.pipelines.unseen_heads import PARTS as NUM_HEADS
 from streamdyn.pipelines.unseen_heads import Lesson, lessons
@@ -103,6 +104,7 @@ def agents(taught: list[Lesson], tmp_path_factory: pytest.TempPathFactory) -> Pa
         "actions": HEAD | {"attention": attention},
         "scsampler": saliency,
         "ocsampler": fit_ocsampler(rehearsals, saliency, 0, silent, rounds=3),
+        "marl": fit_marl(rehearsals, 0, silent, k=4, rounds=40),
         "adaframe": fit_adaframe(rehearsals, 0, silent, rounds=2),
         "ffnet": fit_ffnet(rehearsals, 0, silent, rounds=6),
         "liteeval": fit_liteeval(rehearsals),
@@ -138,12 +140,13 @@ def looked(policy: Any, lesson: Lesson, folder: Path) -> tuple[list[int], str]:
 OPTIONS: dict[str, dict[str, Any]] = {
     "scsampler": {"k": 4, "even": 0.0},
     "ocsampler": {"k": 4},
+    "marl": {"k": 4},
     "adaframe": {"k": 4, "enough": 1.0},
     "liteeval": {"k": 4, "gate": 0.0},
     "ffnet": {},
     "skip_rnn": {"thrift": -1.0},
 }
-LOOKERS = ("liteeval", "adaframe", "ocsampler", "ffnet", "skip_rnn")
+LOOKERS = ("liteeval", "adaframe", "ocsampler", "marl", "ffnet", "skip_rnn")
 LIVE = ("ffnet", "skip_rnn")
 """These cannot go back: they have to pass through all of a file."""
 
@@ -183,7 +186,7 @@ def test_adaframe_leaves_once_it_has_seen_enough(agents: Path) -> None:
         assert every[: len(some)] == some or set(some) <= set(every)
 
 
-@pytest.mark.parametrize("name", ["adaframe", "ffnet", "liteeval"])
+@pytest.mark.parametrize("name", ["adaframe", "ffnet", "liteeval", "marl"])
 def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
     """Masked = executed: looks of the rehearsal are those of the engine."""
     from streamdyn.nn.perceptrons import load_perceptrons
@@ -204,6 +207,9 @@ def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
         elif name == "adaframe":
             rehearsed = jumps(one, foreseen, 6)
             executed, _ = looked(agent(agents, name, k=6, enough=1.0), lesson, agents)
+        elif name == "marl":
+            rehearsed = stands(one, 6, foreseen)
+            executed, _ = looked(agent(agents, name, k=6), lesson, agents)
         else:
             passed = [hop.units * 3 for hop in hops(one, foreseen, 3, 0.02)]
             rehearsed = np.cumsum([0, *passed]).tolist()
@@ -419,6 +425,7 @@ def test_a_file_of_a_few_items_is_looked_at_and_left(name: str, length: int, age
         ("adaframe", {"k": 0}),
         ("adaframe", {"enough": 0.0}),
         ("ocsampler", {"k": 0}),
+        ("marl", {"k": 0}),
         ("ffnet", {"price": 0.0}),
         ("ffnet", {"unit": 0}),
         ("skip_rnn", {"lookahead": 1}),

@@ -2,6 +2,7 @@
 
 from streamdyn.cli import bench as _bench  # noqa: F401
 from streamdyn.cli import bench_actions as _bench_actions  # noqa: F401
+from streamdyn.cli import bench_agents as _bench_agents  # noqa: F401
 from streamdyn.cli import bench_looks as _bench_looks  # noqa: F401
 from streamdyn.cli import demo as _demo  # noqa: F401
 from streamdyn.cli import doctor as _doctor  # noqa: F401

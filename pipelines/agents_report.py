@@ -1,0 +1,371 @@
+"""The page of `streamdyn bench agents`: tables with intervals, targets with misses, plots."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from streamdyn.index.placing import put_in_place, write_explained
+from streamdyn.pipelines.bench_actions import (
+    DENSE,
+    STAGES,
+    ActionRow,
+    OverSeeds,
+    Watched,
+    difference,
+    over_seeds,
+    plot_rows,
+    summarized,
+)
+from streamdyn.pipelines.bench_agents import Measured
+from streamdyn.pipelines.clip_controls import ClipControls
+from streamdyn.pipelines.plots import save_plot
+from streamdyn.pipelines.row_file import Row
+
+EVEN = "uniform_k"
+INTRO = """\
+# Video agents, measured
+
+Made by `streamdyn bench agents CLIPS --idle FILE ... --video DIR --page FILE`. Every figure is of
+executed runs from the files, decoding included, on one core; nobody was taught on the recordings
+or the footage that it is judged on. *right*: ± is one standard error over videos, each the mean
+over the seeds that its agent was trained from. *calls*: of the recognizer, a video. *ms*: wall
+clock, and what of it went into demuxing, decoding, converting, previews, deciding and
+recognizing. *speed*: wall clock of looking at every frame over the policy's, with a 95 % interval
+over videos. *executed*: time saved over calls saved, how much of the saving that papers count was
+real. *against even looks*: by how many points it is right more often than even spacing of about
+as many calls, on the same videos, with the p of no difference (resampled videos). *as right,
+faster*: wall clock of the fastest even spacing that is right as often, over the policy's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of this project's."""
+
+    text: str
+    found: str
+    met: bool
+
+
+def write_page(measured: Measured, page: Path) -> None:
+    """Write the page, and its plots beside it.
+
+    Raises:
+        StoreError: A file cannot be written.
+    """
+    with write_explained(page):
+        page.parent.mkdir(parents=True, exist_ok=True)
+    plots: dict[str, str] = {}
+    for task in ("clips", "streams", "queries"):
+        rows = getattr(measured, task)
+        if rows:
+            picture = page.with_name(f"{page.stem}_{task}.png")
+            plot_rows(summarized(rows), picture)
+            plots[task] = picture.name
+    if measured.agreement:
+        picture = page.with_name(f"{page.stem}_agreement.png")
+        plot_agreement(measured.agreement, picture)
+        plots["agreement"] = picture.name
+    with put_in_place(page) as part:
+        part.write_text(page_of(measured, plots), "utf-8")
+
+
+def page_of(measured: Measured, plots: Mapping[str, str]) -> str:
+    """Markdown.
+
+    Args:
+        measured: What is not there is left out.
+        plots: Task → name of its picture.
+    """
+    parts = [INTRO]
+    sections = (
+        ("clips", "Clips: which action is it?"),
+        ("streams", "Untrimmed streams: which action is in them?"),
+        ("queries", "Streams of 20 clips: where is this action?"),
+    )
+    for task, title in sections:
+        rows: list[Watched] = getattr(measured, task)
+        if rows:
+            parts += [f"## {title}", _table(rows, measured.controls if task == "clips" else ())]
+            parts += _picture(task, plots)
+    if measured.agreement:
+        parts += ["## Every frame: agreement with the full pass", _agreement(measured.agreement)]
+        parts += _picture("agreement", plots)
+    told = {True: "met", False: "**missed**"}
+    lines = [f"| {t.text} | {t.found} | {told[t.met]} |" for t in targets(measured)]
+    if lines:
+        parts += ["## Targets", "\n".join(["| target | measured | |", "|---|---|---|", *lines])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _picture(task: str, plots: Mapping[str, str]) -> list[str]:
+    return [f"![{task}]({plots[task]})"] if task in plots else []
+
+
+def _table(watched: Sequence[Watched], controls: Sequence[ClipControls]) -> str:
+    rows, by = summarized(watched), over_seeds(watched)
+    even = [row for row in rows if row.policy.startswith(EVEN)]
+    lines = [
+        "| policy | right | calls | ms | speed | executed | against even looks "
+        "| as right, faster |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = f"{row.policy} (every frame)" if row.policy == DENSE else row.policy
+        stages = "/".join(f"{row.stage_ms[stage]:.0f}" for stage in STAGES)
+        cells = [
+            name,
+            _right(row) if row.calls else "",
+            f"{row.calls:.1f}",
+            f"{row.wall_ms:,.0f}" + f" ({stages})" * bool(row.calls),
+            f"{row.ratio:.1f}x ({row.ratio_low:.1f} to {row.ratio_high:.1f})",
+            "" if math.isnan(row.executed) else f"{row.executed:.0%}",
+            *(_against(row, even, by) if row.calls and row not in even else ("", "")),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    for name, field in (("metadata alone", "metadata"), ("any frame right", "any_look")):
+        if controls:
+            lines.append(f"| {name} (control) | {_control(controls, field)} |" + " |" * 6)
+    seeds = max(found.num_seeds for found in by.values())
+    return "\n".join([*lines, "", f"{rows[0].num_videos} videos, {seeds} seeds."])
+
+
+def _right(row: ActionRow) -> str:
+    return f"{100 * row.accuracy:.1f} ± {100 * row.standard_error:.1f} %"
+
+
+def _against(
+    row: ActionRow, even: Sequence[ActionRow], by: Mapping[str, OverSeeds]
+) -> tuple[str, str]:
+    if not even:
+        return "", ""
+    nearest = min(even, key=lambda other: abs(math.log(other.calls / row.calls)))
+    gain, low, high, p = difference(by[row.policy], by[nearest.policy])
+    count = nearest.policy.partition("=")[2]
+    told = f"{count}: {100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), p {p:.2g}"
+    faster = faster_than_even(row, even)
+    return told, "" if faster is None else f"{faster:.1f}x"
+
+
+def faster_than_even(row: ActionRow, even: Sequence[ActionRow]) -> float | None:
+    """Wall clock of the fastest even spacing that is right as often, over the policy's."""
+    as_right = [other.wall_ms for other in even if other.accuracy >= row.accuracy]
+    return min(as_right) / row.wall_ms if as_right else None
+
+
+def _control(controls: Sequence[ClipControls], field: str) -> str:
+    by: dict[str, list[bool]] = {}
+    for one in controls:
+        for path, right in zip(one.paths, getattr(one, field), strict=True):
+            by.setdefault(path, []).append(right)
+    means = np.array([np.mean(found) for found in by.values()])
+    return f"{100 * means.mean():.1f} ± {100 * means.std() / math.sqrt(len(means)):.1f} %"
+
+
+# Agreement.
+
+
+def pooled(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Policy → share, agreement, speed and its interval, and worst file, all files as one."""
+    found: dict[str, dict[str, float]] = {}
+    for policy in dict.fromkeys(row["policy"] for row in rows):
+        mine = [row for row in rows if row["policy"] == policy]
+        table = np.array(
+            [
+                [
+                    row["num_recognized"], row["num_items"], row["num_agreeing"],
+                    row["num_compared"], row["wall_ms"][0], row["full_wall_ms"][0],
+                ]
+                for row in mine
+            ]
+        )  # fmt: skip
+        dice = np.random.default_rng(0)
+        drawn = table[dice.integers(len(table), size=(1000, len(table)))].sum(1)
+        looked, items, agreeing, compared, wall, full = table.sum(0)
+        low, high = np.quantile(drawn[:, 5] / drawn[:, 4], (0.025, 0.975))
+        agreements = np.quantile(drawn[:, 2] / drawn[:, 3], (0.025, 0.975))
+        found[policy] = {
+            "share": looked / items,
+            "agreement": agreeing / compared,
+            "agreement_low": float(agreements[0]),
+            "agreement_high": float(agreements[1]),
+            "ratio": full / wall,
+            "ratio_low": float(low),
+            "ratio_high": float(high),
+            "worst": float((table[:, 2] / table[:, 3]).min()),
+        }
+    return found
+
+
+def _agreement(rows: Sequence[Row]) -> str:
+    files = len({row["path"] for row in rows})
+    items = sum({row["path"]: row["num_items"] for row in rows}.values())
+    lines = [
+        f"{files} videos, {items:,} frames, pooled; `learned_bisect` has not seen the video it is "
+        "judged on. In brackets 95 % intervals over videos.",
+        "",
+        "| policy | frames looked at | agreement | worst video | speed |",
+        "|---|---|---|---|---|",
+    ]
+    for policy, run in pooled(rows).items():
+        lines.append(
+            f"| {policy} | {run['share']:.2%} | {run['agreement']:.4f} "
+            f"({run['agreement_low']:.3f} to {run['agreement_high']:.3f}) | {run['worst']:.3f} "
+            f"| {run['ratio']:.1f}x ({run['ratio_low']:.1f} to {run['ratio_high']:.1f}) |"
+        )
+    return "\n".join(lines)
+
+
+def plot_agreement(rows: Sequence[Row], picture: Path) -> None:
+    """Agreement against share, one line a policy.
+
+    Raises:
+        ConfigError: The suffix of `picture` is not that of a plot.
+        StoreError: The file cannot be written.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    runs = pooled(rows)
+    kinds: dict[str, list[dict[str, float]]] = {}
+    for policy, run in runs.items():
+        live = " (1 s ahead)" * ("lookahead" in policy)
+        kinds.setdefault(policy.partition(":")[0] + live, []).append(run)
+    for kind, points in kinds.items():
+        points.sort(key=lambda run: run["share"])
+        axes.plot(
+            [100 * run["share"] for run in points],
+            [run["agreement"] for run in points],
+            marker="o",
+            label=kind,
+        )
+        for run in points:
+            axes.annotate(
+                f"{run['ratio']:.0f}x", (100 * run["share"], run["agreement"]),
+                textcoords="offset points", xytext=(4, -10), fontsize=8,
+            )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("frames looked at, % (number: times faster than the full pass)")
+    axes.set_ylabel("agreement with the full pass")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_plot(figure, picture)
+
+
+# Targets.
+
+
+def targets(measured: Measured) -> list[Target]:
+    """Those of this project that can be told by what was measured."""
+    found: list[Target] = []
+    if measured.clips:
+        found += _of_clips(summarized(measured.clips))
+    if measured.streams:
+        found += _of_streams(summarized(measured.streams))
+    if measured.queries:
+        found += _of_queries(summarized(measured.queries))
+    if measured.agreement:
+        found += _of_agreement(pooled(measured.agreement))
+    return found
+
+
+def _of_clips(rows: Sequence[ActionRow]) -> list[Target]:
+    by = {row.policy: row for row in rows}
+    agents = [row for row in rows if row.policy.startswith("frame_exit") and row.calls <= 2]
+    if f"{EVEN}:k=4" not in by or not agents:
+        return []
+    four, best = by[f"{EVEN}:k=4"], max(agents, key=lambda row: row.accuracy)
+    told = f"{best.policy}: {100 * best.accuracy:.1f} % at {best.calls:.2f} calls"
+    gain = best.accuracy - four.accuracy
+    return [
+        Target(f"clips: as right as 4 even looks ({100 * four.accuracy:.1f} %) in 2 calls", told,
+               gain >= 0),
+        Target("clips, stretch: 1.5 points above it", f"{100 * gain:+.1f}", gain >= 0.015),
+    ]  # fmt: skip
+
+
+def _of_streams(rows: Sequence[ActionRow]) -> list[Target]:
+    by = {row.policy: row for row in rows}
+    even = [row for row in rows if row.policy.startswith(EVEN)]
+    agents = [
+        row for row in rows
+        if row.calls and row.policy.partition(":")[0] not in (DENSE, EVEN, "random", "known")
+    ]  # fmt: skip
+    found = []
+    known = by.get("known:k=12")
+    few = [row for row in agents if row.calls <= 12]
+    if known is not None and few:
+        best = max(few, key=lambda row: row.accuracy)
+        share = best.accuracy / known.accuracy
+        found.append(
+            Target(
+                "streams: 85 % of the accuracy of knowing the action's frames, in 12 calls",
+                f"{best.policy}: {share:.0%} at {best.calls:.1f} calls",
+                share >= 0.85,
+            )
+        )
+    for row in agents:
+        found.append(
+            Target(f"streams: {row.policy} 8x faster than every frame", f"{row.ratio:.1f}x",
+                   row.ratio >= 8)
+        )  # fmt: skip
+        found.append(
+            Target(f"streams: {row.policy} executes 85 % of the saving counted",
+                   f"{row.executed:.0%}", row.executed >= 0.85)
+        )  # fmt: skip
+        faster = faster_than_even(row, even)
+        if faster is not None:
+            found.append(
+                Target(f"streams: {row.policy} 1.5x faster than even looks that are as right",
+                       f"{faster:.1f}x", faster >= 1.5)
+            )  # fmt: skip
+    return found
+
+
+def _of_queries(rows: Sequence[ActionRow]) -> list[Target]:
+    by = {row.policy: row for row in rows}
+    agents = [row for row in rows if row.policy.startswith("query_search")]
+    if DENSE not in by or not agents:
+        return []
+    found = []
+    for least, fewer in ((0.97, 10), (0.94, 16)):
+        few = [row for row in agents if row.calls * fewer <= by[DENSE].calls]
+        best = max(few, key=lambda row: row.accuracy, default=None)
+        share = 0.0 if best is None else best.accuracy / by[DENSE].accuracy
+        told = "none" if best is None else f"{best.policy}: {share:.0%} at {best.calls:.1f} calls"
+        found.append(
+            Target(f"queries: {least:.0%} of every frame's accuracy at 1/{fewer} of its calls",
+                   told, share >= least)
+        )  # fmt: skip
+    return found
+
+
+def _of_agreement(runs: Mapping[str, Mapping[str, Any]]) -> list[Target]:
+    found = []
+    for text, least_share, is_live in (
+        ("agreement: 0.95 of all frames by looking at 5 %", 0.05, False),
+        ("agreement: the same with one second of lookahead, 6 %", 0.06, True),
+    ):
+        agents = {name: run for name, run in runs.items() if not name.startswith("stride")}
+        kept = {
+            name: run
+            for name, run in agents.items()
+            if run["agreement"] >= 0.95 and ("lookahead" in name) == is_live
+        }
+        if not kept:
+            found.append(Target(text, "none reaches 0.95", False))
+            continue
+        name = min(kept, key=lambda one: kept[one]["share"])
+        run = kept[name]
+        told = f"{name}: {run['share']:.2%} at {run['agreement']:.3f}, {run['ratio']:.1f}x"
+        found.append(Target(text, told, run["share"] <= least_share))
+        found.append(Target(f"{text}: 8x faster", f"{run['ratio']:.1f}x", run["ratio"] >= 8))
+    return found
