@@ -11,51 +11,28 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streamdyn import checkpoint
-from streamdyn.budget import Budget
-from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.config import RunConfig
-from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
-from streamdyn.index import MediaRow, MediaSink, SqliteIndex
+from streamdyn.errors import ConfigError, SourceError
+from streamdyn.index import MediaRow, SqliteIndex
 from streamdyn.index.placing import write_explained
 from streamdyn.index.sqlite import MediaState
-from streamdyn.protocols import Cursor, Policy, Recognizer, SourceInfo
+from streamdyn.protocols import Policy, Recognizer
 from streamdyn.receipt import Receipt
-from streamdyn.run.local import run_cursor
+from streamdyn.run.file_worker import FileProgress, FileReport, FileWorker, Stopped
 from streamdyn.sources.suffixes import VIDEO_SUFFIXES
-from streamdyn.timeline import WindowResult
-from streamdyn.trace import TraceWriter
 
 logger = logging.getLogger(__name__)
 
 PREFIX_AUDITS = 20
 """Audits after which a self-tuning policy's knob is taken as set."""
-
-
-class Stopped(Exception):
-    """The job was told to stop; what was done is stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileProgress:
-    """How far one file is."""
-
-    path: str
-    items_done: int
-    items_expected: int | None
-    """From the header, which may lie."""
-    receipt: Receipt
-    """Of this call, plan and audits."""
 
 
 @dataclass(slots=True)
@@ -210,8 +187,12 @@ class IndexJob:
     def _run_prefix(self, todo: list[tuple[str, MediaRow]]) -> list[tuple[str, MediaRow]]:
         """One file after another, until the knob is set; answers what is left."""
         while todo and self._index.tuning(self._hash)[0] < PREFIX_AUDITS:
-            self._run_file(*todo.pop(0), in_prefix=True)
+            self._run_one(*todo.pop(0))
         return todo
+
+    def _run_one(self, path: str, media: MediaRow) -> None:
+        """A file of the prefix."""
+        self._run_file(path, media, in_prefix=True)
 
     def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="streamdyn") as pool:
@@ -229,65 +210,29 @@ class IndexJob:
             raise error
 
     def _run_file(self, path: str, media: MediaRow, *, in_prefix: bool = False) -> None:
-        """Index one file; its own mistakes are noted in the index and end there."""
         if self._stop.is_set():
             raise Stopped
-        if not self._resume:
-            self._index.remove(media.id)
-        sink = self._index.begin(media, self._hash)
-        try:
-            resume = self._state_to_start_from(media)
-            source = self._config.build_source(path, media.path)
-            with closing(source.open(resume.position)) as cursor:
-                sink = self._index.begin(media.described(cursor.info), self._hash)
-                self._watch(path, cursor, sink, resume, in_prefix)
-        except (StoreError, ConfigError, Stopped):
-            raise
-        except Exception as exc:
-            # Whatever is wrong with this file or a part's handling of it, the others go on.
-            if not isinstance(exc, StreamdynError):
-                logger.exception("unexpected error while indexing %s", path)
-            reason = str(exc) if isinstance(exc, StreamdynError) else f"{type(exc).__name__}: {exc}"
-            sink.fail(reason)
-            with self._lock:
-                self.report.failures[path] = reason
+        worker = FileWorker(
+            self._index,
+            self._config,
+            self._hash,
+            self._recognizer(),
+            resume=self._resume,
+            trace_folder=self._trace_folder,
+            on_progress=self._on_window,
+        )
+        self._note(worker.run(path, media, in_prefix=in_prefix))
 
-    def _watch(
-        self, path: str, cursor: Cursor, sink: MediaSink, resume: SessionState, in_prefix: bool
-    ) -> None:
-        with self._trace(sink.media, cursor.info) as trace:
-            summary = run_cursor(
-                cursor,
-                self._policy,
-                self._recognizer(),
-                sink=sink,
-                audit=self._config.build_audit(),
-                propagation=self._config.propagation,
-                trace=trace,
-                resume=resume,
-                on_window=_Progress(path, cursor.info, self._on_window),
-            )
-        tuning = None
-        if in_prefix:
-            carried = self._policy.carry_over(summary.policy_state)  # type: ignore[attr-defined]
-            tuning = checkpoint.dump(starting_state(self._policy, carried, Budget()))
-        sink.finish(self._config.propagation, tuning)
-        if sink.media.note:
-            logger.warning("%s: %s", path, sink.media.note)
+    def _note(self, found: FileReport) -> None:
+        if found.note:
+            logger.warning("%s: %s", found.path, found.note)
         with self._lock:
+            if found.failure is not None:
+                self.report.failures[found.path] = found.failure
+                return
             self.report.num_indexed += 1
-            self.report.receipt += summary.receipt
-            self.report.audit_receipt += summary.audit_receipt
-
-    def _state_to_start_from(self, media: MediaRow) -> SessionState:
-        stored = self._index.checkpoint(media.id) if self._resume else None
-        if stored is not None:
-            return checkpoint.load(stored, self._policy)
-        policy_state = self._policy.initial_state()
-        _, tuning = self._index.tuning(self._hash)
-        if tuning is not None:
-            policy_state = checkpoint.load(tuning, self._policy).policy_state
-        return starting_state(self._policy, policy_state, self._config.build_budget())
+            self.report.receipt += found.receipt
+            self.report.audit_receipt += found.audit_receipt
 
     def _recognizer(self) -> Recognizer:
         """This thread's own, set up once."""
@@ -297,21 +242,6 @@ class IndexJob:
             held.setup(self._config.device)
             self._local.recognizer = held
         return held
-
-    def _trace(
-        self, media: MediaRow, info: SourceInfo
-    ) -> AbstractContextManager[TraceWriter | None]:
-        if self._trace_folder is None:
-            return nullcontext()
-        name = re.sub(r"[^\w.-]+", "_", media.path)
-        return TraceWriter(
-            self._trace_folder / f"{name}.{media.id[:6]}.jsonl",
-            stream=info.stream,
-            size=[info.width, info.height],
-            policy=f"{self._policy.name}/{self._policy.version}",
-            recognizer=self._config.recognizer.name,
-            options=self._config.recognizer.options,
-        )
 
     def _on_window(self, progress: FileProgress) -> None:
         if self._on_progress is not None:
@@ -325,15 +255,3 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-class _Progress:
-    """Adds up the windows of one file."""
-
-    def __init__(self, path: str, info: SourceInfo, report: Callable[[FileProgress], None]) -> None:
-        self._path, self._expected, self._report = path, info.num_items_from_header, report
-        self._receipt = Receipt()
-
-    def __call__(self, result: WindowResult) -> None:
-        self._receipt = self._receipt + result.receipt + result.audit_receipt
-        self._report(FileProgress(self._path, result.window.stop, self._expected, self._receipt))

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,8 +40,28 @@ def index(
     propagation: options.PropagationOption = None,
     seed: options.Seed = None,
     jobs: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker threads; by default one a core.", min=1)
+        int | None, typer.Option(metavar="N", help="Workers; by default one a core.", min=1)
     ] = None,
+    runner: Annotated[
+        str, typer.Option(metavar="NAME", help="local: threads of this process; ray: a cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Of a running Ray cluster, or auto; by default one is started here.",
+        ),
+    ] = None,
+    recognizers: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="On Ray: shared by all workers; 0: each has its own."
+        ),
+    ] = 0,
+    gpus: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0, help="On Ray: GPUs of each recognizer, as 0.5."),
+    ] = 0.0,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try files again that failed earlier.")
     ] = False,
@@ -88,11 +109,28 @@ def index(
     if not videos:
         _complain_of(failures)
         raise typer.Exit(1)
+    make_job = _runner(runner, jobs, address=address, hosts=recognizers, host_gpus=gpus)
     failures = _run(
-        into, root, resolved, videos, failures, as_json=as_json, quiet=quiet, jobs=jobs,
+        into, root, resolved, videos, failures, make_job, as_json=as_json, quiet=quiet,
         retry_failed=retry_failed, resume=not no_resume, trace_folder=trace,
     )  # fmt: skip
     raise typer.Exit(1 if failures else 0)
+
+
+def _runner(name: str, jobs: int | None, **cluster: Any) -> Callable[..., Any]:
+    """What makes the job: `(index, config, **options)`."""
+    from streamdyn.errors import ConfigError, UnknownName
+    from streamdyn.pipelines.video_index import IndexJob
+
+    if name == "ray":
+        from streamdyn.pipelines.ray_index import ClusterOptions, RayIndexJob
+
+        return partial(RayIndexJob, cluster=ClusterOptions(workers=jobs, **cluster))
+    if name != "local":
+        raise UnknownName("runner", name, ["local", "ray"])
+    if given := [option for option, value in cluster.items() if value]:
+        raise ConfigError(f"{', '.join(given)} are for --runner ray")
+    return partial(IndexJob, jobs=jobs)
 
 
 def find_each(paths: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -116,6 +154,7 @@ def _run(
     config: Any,
     videos: list[str],
     missing: dict[str, str],
+    make_job: Callable[..., Any],
     *,
     as_json: bool,
     quiet: bool,
@@ -125,11 +164,11 @@ def _run(
     from streamdyn.cli.progress import ProgressReport
     from streamdyn.index import SqliteIndex
     from streamdyn.index.overview import overview
-    from streamdyn.pipelines.video_index import IndexJob, Stopped
+    from streamdyn.run.file_worker import Stopped
 
     with SqliteIndex(into, root=root) as store:
         progress = ProgressReport(is_quiet=quiet)
-        job = IndexJob(store, config, on_progress=progress.update, **how)
+        job = make_job(store, config, on_progress=progress.update, **how)
         progress.watch(lambda: _counts(job.report))
         store.start_run(shlex.join(sys.argv), config.model_dump())
         try:

@@ -1,0 +1,363 @@
+"""Index many videos on a Ray cluster: the same rows as `video_index` makes in one process.
+
+Workers take files as they become free. One that dies is started again and its file goes on at its
+last stored window; a file that kills its worker `MAX_TRIES` times is set aside as failed. Killed,
+the job itself goes on like any other: run the same command again.
+
+Why not Ray Data: it gives a file that kills its worker to the next one for ever, and its rows come
+back when all of a file is done, so that nothing could be stored as windows close.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamdyn import __version__
+from streamdyn.config import RunConfig
+from streamdyn.errors import ConfigError
+from streamdyn.index import MediaRow, SqliteIndex
+from streamdyn.run.file_worker import Stopped
+from streamdyn.run.ray_batch import RecognizerHost, Worker, WorkerFacts, Writer
+
+from .video_index import IndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
+
+MAX_TRIES = 3
+"""Times that a file may take its worker with it."""
+READY_SECONDS = 20
+"""To wait for a node that could hold a worker, where there is none."""
+START_SECONDS = 120
+"""To wait for a worker where there is such a node; others may be using it."""
+_POLL_SECONDS = 0.25
+STORE_BYTES = 200 * 1024 * 1024
+"""Of the object store of a cluster that is started here; only chosen pictures go through it, and
+only where recognizers are shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Where to run, and with how much."""
+
+    address: str | None = None
+    """Of a running cluster, as `auto` or `HOST:PORT`; by default that of the job that this runs in
+    (`RAY_ADDRESS`), else one is started here."""
+    workers: int | None = None
+    """By default one a core of the cluster."""
+    worker_cpus: float = 1.0
+    """Cores of each."""
+    hosts: int = 0
+    """Recognizers that workers share; 0: every worker has its own."""
+    host_gpus: float = 0.0
+    """GPUs of each shared recognizer, or of each worker where none are shared."""
+
+
+class RayIndexJob(IndexJob):
+    """One call of `streamdyn index --runner ray`.
+
+    Args:
+        index: Where the results go; the driver and the writer open it, on one machine.
+        config: Parts and options.
+        cluster: Where to run.
+        **options: Of `IndexJob`, but `jobs`.
+    """
+
+    def __init__(
+        self, index: SqliteIndex, config: RunConfig, cluster: ClusterOptions, **options: Any
+    ) -> None:
+        super().__init__(index, config, **options)
+        self._cluster = cluster
+        self.writer: Any = None
+        """Handle of the `Writer`, while it runs."""
+        self._workers: _Workers | None = None
+
+    def run(self, videos: Sequence[str]) -> IndexReport:
+        """Index the files that need it; see `IndexJob.run`.
+
+        Raises:
+            ConfigError: No cluster there, or it has not what was asked for.
+        """
+        with _connected(self._cluster):
+            try:
+                self._workers = self._start()
+                self._workers.settle(wait=True)
+                return super().run(videos)
+            finally:
+                self._end()
+
+    def _start(self) -> _Workers:
+        ray = _ray()
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        asked, there = self._cluster, ray.cluster_resources()
+        _check_gpus(asked.host_gpus, self._config.device, there.get("GPU", 0.0))
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.writer = _remote(
+            Writer, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+        ).remote(str(self._index.path.absolute()), str(self._index.root))
+        config = self._config.model_dump_json()
+        hosts = [
+            _remote(
+                RecognizerHost, num_cpus=asked.worker_cpus, num_gpus=asked.host_gpus,
+                max_restarts=-1, max_task_retries=-1, max_concurrency=1000,
+            ).remote(config)
+            for _ in range(asked.hosts)
+        ]  # fmt: skip
+        resources = {"num_cpus": asked.worker_cpus}
+        if not hosts:
+            resources["num_gpus"] = asked.host_gpus
+        folder = None if self._trace_folder is None else str(self._trace_folder.absolute())
+
+        def make(number: int) -> Any:
+            return _remote(Worker, max_restarts=0, **resources).remote(
+                config, self._hash, self.writer, hosts[number % len(hosts)] if hosts else None,
+                resume=self._resume, trace_folder=folder,
+            )  # fmt: skip
+
+        spare = there.get("CPU", 1.0) - asked.hosts * asked.worker_cpus
+        count = asked.workers or max(1, int(spare / asked.worker_cpus))
+        return _Workers(make, count, resources)
+
+    def _run_one(self, path: str, media: MediaRow) -> None:
+        self._run_all([(path, media)], in_prefix=True)
+
+    def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
+        self._run_all(todo, in_prefix=False)
+
+    def _run_all(self, todo: list[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
+        ray, workers = _ray(), self._workers
+        assert workers is not None
+        waiting, tries = deque(todo), Counter[str]()
+        running: dict[Any, tuple[int, str, MediaRow]] = {}
+        error: BaseException | None = None
+        while running or (waiting and error is None):
+            while waiting and workers.free and error is None:
+                (path, media), number = waiting.popleft(), workers.free.popleft()
+                reference = workers.actors[number].run.remote(path, media, in_prefix)
+                running[reference] = number, path, media
+            # Without a file in work there must be a worker soon.
+            workers.settle(wait=not running)
+            done = ray.wait(list(running), timeout=_POLL_SECONDS)[0] if running else []
+            self._tell_progress()
+            for reference in done:
+                number, path, media = running.pop(reference)
+                try:
+                    again = self._settled(reference, number, path, media, tries)
+                    waiting.extendleft([(path, media)] * again)
+                except Exception as exc:
+                    # What a worker raises is about the job, not about its file.
+                    error = getattr(exc, "cause", None) or exc
+            if (self._stop.is_set() or error is not None) and running:
+                error = error or Stopped()
+                ray.get(self.writer.stop.remote())
+        self._tell_progress()
+        if error is not None or self._stop.is_set():
+            raise error or Stopped()
+
+    def _settled(
+        self, reference: Any, number: int, path: str, media: MediaRow, tries: Counter[str]
+    ) -> bool:
+        """A file has left its worker; answers whether it has to be tried again."""
+        from ray.exceptions import RayActorError
+
+        workers = self._workers
+        assert workers is not None
+        try:
+            self._note(_ray().get(reference))
+        except RayActorError as exc:
+            workers.replace(number)
+            tries[media.id] += 1
+            if tries[media.id] < MAX_TRIES:
+                return True
+            self._set_aside(path, media, _last_line(exc))
+        else:
+            workers.free.append(number)
+        return False
+
+    def _set_aside(self, path: str, media: MediaRow, why: str) -> None:
+        reason = f"its worker died {MAX_TRIES} times while it was watched: {why}"
+        _ray().get(self.writer.fail.remote(self._index.get(media.id), reason))
+        self.report.failures[path] = reason
+
+    def _tell_progress(self) -> None:
+        for progress in _ray().get(self.writer.take_progress.remote()):
+            if self._on_progress is not None:
+                self._on_progress(progress)
+
+    def _recognizer(self) -> Any:
+        # One that needs a GPU may find none where the driver is.
+        return super()._recognizer() if self._config.device == "cpu" else None
+
+    def _end(self) -> None:
+        actors = [] if self._workers is None else self._workers.actors
+        for actor in [*actors, self.writer]:
+            if actor is not None:
+                _ray().kill(actor)
+
+
+class _Workers:
+    """Places for workers: each is starting, free, or at a file.
+
+    Args:
+        make: Number of a place → a new worker for it.
+        count: Places.
+        resources: Of each worker.
+    """
+
+    def __init__(self, make: Callable[[int], Any], count: int, resources: dict[str, float]) -> None:
+        self._make, self._resources = make, resources
+        self.actors = [make(number) for number in range(count)]
+        self.free: deque[int] = deque()
+        self._starting = {actor.facts.remote(): n for n, actor in enumerate(self.actors)}
+
+    def replace(self, number: int) -> None:
+        """Its worker died."""
+        self.actors[number] = self._make(number)
+        self._starting[self.actors[number].facts.remote()] = number
+
+    def settle(self, *, wait: bool) -> None:
+        """Those that have started are free; where none is, one may be waited for.
+
+        Raises:
+            ConfigError: None came, or one cannot be made or is of another version.
+        """
+        from ray.exceptions import RayActorError
+
+        ray = _ray()
+        must_wait = wait and not self.free
+        ready: list[Any] = []
+        began = time.monotonic()
+        while self._starting and not ready:
+            seconds = min(1.0, READY_SECONDS) if must_wait else 0.0
+            ready, _ = ray.wait(list(self._starting), num_returns=1, timeout=seconds)
+            if not must_wait:
+                break
+            waited = time.monotonic() - began
+            if not ready and waited > (START_SECONDS if self._fits() else READY_SECONDS):
+                raise ConfigError(
+                    f"no worker could be started in {waited:.0f} s: asked for were "
+                    f"{len(self.actors)} with {_told(self._resources, 'num_{}s')} each; the "
+                    f"cluster has {_told(ray.cluster_resources())}, and free are "
+                    f"{_told(ray.available_resources())}; ask for less, or wait for the others"
+                )
+        for reference in ready:
+            try:
+                found: WorkerFacts = ray.get(reference)
+            except RayActorError as exc:
+                raise ConfigError(f"a worker could not be started: {_last_line(exc)}") from exc
+            if found.version != __version__:
+                raise ConfigError(
+                    f"workers on {found.node} have streamdyn {found.version} and this is "
+                    f"{__version__}; install the same version on all machines"
+                )
+            self.free.append(self._starting.pop(reference))
+
+    def _fits(self) -> bool:
+        """There is a node that is large enough."""
+        wanted = {"CPU": self._resources["num_cpus"], "GPU": self._resources.get("num_gpus", 0)}
+        return any(
+            node["Alive"] and all(node["Resources"].get(k, 0) >= v for k, v in wanted.items())
+            for node in _ray().nodes()
+        )
+
+
+def _check_gpus(each: float, device: str, there: float) -> None:
+    if each > there or (device != "cpu" and not there):
+        raise ConfigError(
+            f"recognizers on {device} ask for {each:g} GPUs each and the cluster has {there:g}; "
+            "add a node with a GPU, or leave out --gpus and say --device cpu"
+        )
+    if device != "cpu" and not each:
+        raise ConfigError(f"recognizers on {device} are given no GPU; say --gpus 1, or a share")
+    if each and device == "cpu":
+        raise ConfigError(
+            f"recognizers are given {each:g} GPUs each and would run on the CPU; say --device "
+            "cuda, or leave out --gpus"
+        )
+
+
+def _told(resources: dict[str, float], key: str = "{}") -> str:
+    names = [name if key == "{}" else key.format(name.lower()) for name in ("CPU", "GPU")]
+    return ", ".join(
+        f"{resources.get(name, 0.0):g} {unit}"
+        for name, unit in zip(names, ("CPU", "GPU"), strict=True)
+    )
+
+
+def _last_line(exc: BaseException) -> str:
+    """Of a long report of Ray: what went wrong."""
+    return next(
+        reversed([line for line in str(exc).splitlines() if line.strip()]), repr(exc)
+    ).strip()
+
+
+def _remote(kind: Any, **options: Any) -> Any:
+    return _ray().remote(**options)(kind)
+
+
+def _ray() -> Any:
+    """The module; it takes seconds to load, and half of it has no types."""
+    import ray
+
+    return ray
+
+
+@contextmanager
+def _connected(cluster: ClusterOptions) -> Iterator[None]:
+    """A cluster: the one at the address, one that this process is in already, or one made here."""
+    ray = _ray()
+    if ray.is_initialized():
+        yield
+        return
+    # Within `ray job submit` the address is there; another cluster of this machine is not meant.
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    try:
+        if address is not None:
+            if ":" in address:
+                _knock(address)
+            ray.init(address=address, logging_level="ERROR")
+        else:
+            check_shared_memory(Path("/dev/shm"), STORE_BYTES)
+            ray.init(
+                address="local", include_dashboard=False, logging_level="ERROR",
+                object_store_memory=STORE_BYTES,
+            )  # fmt: skip
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise ConfigError(
+            f"cannot reach a Ray cluster at {address or 'this machine'}: "
+            f"{str(exc).strip().splitlines()[0]}; check the address, or start one with `ray start "
+            "--head`"
+        ) from exc
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes to reach who is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    socket.create_connection((host, int(port)), timeout=5).close()
+
+
+def check_shared_memory(folder: Path, needed: int) -> None:
+    """Whether the object store fits; without it Ray goes to disk in silence.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if not folder.exists():
+        return
+    total = shutil.disk_usage(folder).total
+    if total < needed:
+        raise ConfigError(
+            f"{folder} holds {total / 1e6:.0f} MB and Ray's object store takes {needed / 1e6:.0f}; "
+            "give the container more with --shm-size=512m"
+        )

@@ -1,0 +1,255 @@
+"""An index made on real Ray processes has the rows of one made here, whoever is killed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import ray
+from command import PROGRAM, streamdyn
+from ray.cluster_utils import Cluster
+from scene_clips import write_folder
+
+from streamdyn.config import load_config
+from streamdyn.errors import ConfigError
+from streamdyn.index import SqliteIndex
+from streamdyn.pipelines import ray_index
+from streamdyn.pipelines.ray_index import (
+    MAX_TRIES,
+    ClusterOptions,
+    RayIndexJob,
+    check_shared_memory,
+)
+from streamdyn.pipelines.video_index import IndexJob, Stopped, find_videos
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}")
+    for kind in ("ResourceWarning", "DeprecationWarning", "FutureWarning")
+]
+PART = Path(__file__).with_name("touchy_part")
+BISECT = {"name": "bisect", "max_doubt": 15.0, "lookahead": 40}
+TUNING = {"name": "agreement", "target": 0.9, "options": {"lookahead": 40}}
+TWO = ClusterOptions(workers=2, worker_cpus=0.5)
+SHARED = ClusterOptions(workers=2, worker_cpus=0.5, hosts=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("ray") / "videos", (250, 180, 260, 90))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head, in processes of its own; the part is on the path of its workers."""
+    before, sys_path = os.environ.get("PYTHONPATH"), list(sys.path)
+    os.environ["PYTHONPATH"] = str(PART)
+    sys.path.insert(0, str(PART))
+    import touchy  # noqa: F401 - registers the part here.
+
+    store = {"object_store_memory": 80 * 1024 * 1024}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **store})
+    ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    del made
+    with warnings.catch_warnings():
+        # Ray does not wait for the processes that it ends.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    sys.path[:] = sys_path
+    os.environ.pop("PYTHONPATH")
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
+
+
+def config_of(policy=BISECT, **options):
+    audit = 0.15 if policy is TUNING else 0.1
+    recognizer = {"name": "touchy", **options} if options else {"name": "brightness"}
+    return load_config(None, {"recognizer": recognizer, "policy": policy, "audit": audit})
+
+
+def rows_of(folder, path, config, cluster=None, **options):
+    """Index the folder here, or on a cluster; answers the rows, and the failures."""
+    with SqliteIndex(path, root=folder.parent) as index:
+        if cluster is None:
+            job = IndexJob(index, config, jobs=2, **options)
+        else:
+            job = RayIndexJob(index, config, cluster, **options)
+        failures = job.run(find_videos([str(folder)])).failures
+        return index.rows(), failures
+
+
+@pytest.mark.parametrize(
+    ("policy", "options"), [(BISECT, TWO), (TUNING, TWO), (BISECT, SHARED)],
+    ids=["own recognizers", "a policy that tunes itself", "a shared recognizer"],
+)  # fmt: skip
+def test_rows_are_those_of_threads(cluster, folder, tmp_path, policy, options):
+    config, seen = config_of(policy), []
+    here = rows_of(folder, tmp_path / "here.db", config)
+    there = rows_of(folder, tmp_path / "there.db", config, options, on_progress=seen.append)
+    assert there == here
+    assert here[1] == {}
+    assert {Path(progress.path).name for progress in seen} == {"a.mp4", "b.mp4", "c.mp4", "d.mp4"}
+
+
+@pytest.mark.parametrize("options", [TWO, SHARED], ids=["a worker", "a shared recognizer"])
+def test_who_is_killed_at_work_leaves_no_trace(cluster, folder, tmp_path, options):
+    fuse = tmp_path / "fuse"
+    config = config_of(fuse=str(fuse))
+    here = rows_of(folder, tmp_path / "here.db", config)
+    fuse.touch()
+    assert rows_of(folder, tmp_path / "there.db", config, options) == here
+    assert not fuse.exists()
+
+
+def test_the_writer_is_killed_and_goes_on(cluster, folder, tmp_path):
+    config = config_of(seconds=0.02)
+    here = rows_of(folder, tmp_path / "here.db", config)
+    killed = []
+    with SqliteIndex(tmp_path / "there.db", root=folder.parent) as index:
+
+        def kill(progress):
+            if not killed:
+                killed.append(progress.path)
+                ray.kill(job.writer, no_restart=False)
+
+        job = RayIndexJob(index, config, TWO, on_progress=kill)
+        assert job.run(find_videos([str(folder)])).failures == {}
+        assert (index.rows(), {}) == here
+    assert killed
+
+
+def test_a_file_that_kills_its_worker_is_set_aside(cluster, folder, tmp_path):
+    config = config_of(poison="b.mp4")
+    rows, failures = rows_of(folder, tmp_path / "x.db", config, TWO)
+    (path,) = failures
+    assert path.endswith("b.mp4")
+    assert f"its worker died {MAX_TRIES} times" in failures[path]
+    with SqliteIndex(tmp_path / "x.db", mode="read") as index:
+        states = {Path(media.path).name: media.status for media in index.media()}
+        assert states == {"a.mp4": "done", "b.mp4": "failed", "c.mp4": "done", "d.mp4": "done"}
+    assert rows["segments"]
+    again, left = rows_of(folder, tmp_path / "x.db", config, TWO)
+    assert (again, left) == (rows, {})
+
+
+def test_a_node_is_removed_at_work(cluster, folder, tmp_path):
+    node = cluster.add_node(num_cpus=2, object_store_memory=80 * 1024 * 1024)
+    config = config_of(seconds=0.02)
+    here = rows_of(folder, tmp_path / "here.db", config)
+    removed = []
+
+    def remove(progress):
+        if not removed:
+            removed.append(progress.path)
+            cluster.remove_node(node)
+
+    options = ClusterOptions(workers=4, worker_cpus=0.9)
+    there = rows_of(folder, tmp_path / "there.db", config, options, on_progress=remove)
+    assert there == here
+    assert removed
+
+
+def test_a_job_told_to_stop_goes_on_later(cluster, folder, tmp_path):
+    config = config_of(seconds=0.02)
+    here = rows_of(folder, tmp_path / "here.db", config)
+    with SqliteIndex(tmp_path / "there.db", root=folder.parent) as index:
+        job = RayIndexJob(index, config, TWO, on_progress=lambda progress: job.stop())
+        with pytest.raises(Stopped):
+            job.run(find_videos([str(folder)]))
+        assert len(index.rows()["windows"]) < len(here[0]["windows"])
+    assert rows_of(folder, tmp_path / "there.db", config, TWO) == here
+
+
+def test_what_the_cluster_cannot_do_is_said_soon(cluster, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_index, "READY_SECONDS", 3)
+    began = time.monotonic()
+    for options, message in (
+        (
+            ClusterOptions(workers=1, worker_cpus=64),
+            "no worker could be started in [3-6] s: asked.*with 64 CPU, 0 GPU each",
+        ),
+        (ClusterOptions(workers=1, host_gpus=1.0), "ask for 1 GPUs each and the cluster has 0"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            rows_of(folder, tmp_path / "x.db", config_of(), options)
+    monkeypatch.setattr(ray_index, "__version__", "0.0.1")
+    with pytest.raises(ConfigError, match=r"have streamdyn .* and this is 0.0.1; install the same"):
+        rows_of(folder, tmp_path / "x.db", config_of(), TWO)
+    assert time.monotonic() - began < 60
+
+
+def test_shared_memory_that_is_too_small_is_said(tmp_path):
+    check_shared_memory(tmp_path, 1)
+    check_shared_memory(tmp_path / "not there", 1 << 60)
+    with pytest.raises(ConfigError, match="give the container more with --shm-size"):
+        check_shared_memory(tmp_path, 1 << 60)
+
+
+def test_the_command_line_on_a_cluster_of_its_own_killed_and_run_again(folder, tmp_path):
+    """The driver is killed with its whole cluster; what was stored is gone on with."""
+    environment = {**os.environ, "PYTHONPATH": str(PART)}
+
+    def command(into, *more):
+        return [
+            *PROGRAM, "index", str(folder), "--into", str(into), "--root", str(folder.parent),
+            "--policy", "bisect:max_doubt=15,lookahead=40", "--audit", "0.1",
+            "--recognizer", "touchy:seconds=0.02", *more,
+        ]  # fmt: skip
+
+    def run(*arguments):
+        return subprocess.run(
+            command(*arguments), capture_output=True, text=True, check=False, timeout=200,
+            env=environment,
+        )  # fmt: skip
+
+    here, there = tmp_path / "here.db", tmp_path / "there.db"
+    done = run(here)
+    assert done.returncode == 0, done.stderr
+    process = subprocess.Popen(
+        command(there, "--runner", "ray", "--jobs", "2"), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+    )  # fmt: skip
+    while process.poll() is None and not _num_windows(there):
+        time.sleep(0.02)
+    assert process.poll() is None, "it ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = run(there, "--runner", "ray", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    with SqliteIndex(here, mode="read") as one, SqliteIndex(there, mode="read") as other:
+        assert one.rows() == other.rows()
+
+
+def _num_windows(path):
+    """Of an index that is being made."""
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'windows'").fetchall():
+            return 0
+        return connection.execute("SELECT count(*) FROM windows").fetchone()[0]
+
+
+def test_a_wrong_call_is_one_sentence(folder, tmp_path):
+    asked = ["index", str(folder), "--into", str(tmp_path / "x.db"), "--recognizer", "brightness"]
+    wrong = streamdyn(*asked, "--runner", "sparks")
+    assert (wrong.exit_code, "local, ray" in wrong.stderr) == (2, True)
+    wrong = streamdyn(*asked, "--address", "auto")
+    assert (wrong.exit_code, "for --runner ray" in wrong.stderr) == (2, True)
+    done = subprocess.run(
+        [*PROGRAM, *asked, "--runner", "ray", "--address", "127.0.0.1:1"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "cannot reach a Ray cluster at 127.0.0.1:1" in done.stderr
