@@ -253,3 +253,20 @@ def test_a_wrong_call_is_one_sentence(folder, tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert "cannot reach a Ray cluster at 127.0.0.1:1" in done.stderr
+
+
+def test_the_cluster_file_is_one_of_rays_and_has_what_actors_ask_for():
+    import json
+
+    import jsonschema
+    import yaml
+
+    cluster = yaml.safe_load((Path(__file__).parents[1] / "ray_cluster.yaml").read_text())
+    schema = json.loads((Path(ray.__file__).parent / "autoscaler" / "ray-schema.json").read_text())
+    jsonschema.validate(cluster, schema)
+    kinds = cluster["available_node_types"]
+    assert cluster["head_node_type"] in kinds
+    default = ClusterOptions()
+    assert kinds["decode"]["resources"]["CPU"] >= default.worker_cpus
+    assert kinds["recognize"]["resources"].keys() == {"CPU", "GPU"}
+    assert sum(kind.get("max_workers", 0) for kind in kinds.values()) <= cluster["max_workers"]
