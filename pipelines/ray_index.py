@@ -17,7 +17,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from streamdyn import __version__
 from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError
 from streamdyn.index import MediaRow, SqliteIndex
+from streamdyn.index.reading import is_url
 from streamdyn.run.file_worker import Stopped
 from streamdyn.run.ray_batch import RecognizerHost, Worker, WorkerFacts, Writer
 
@@ -140,7 +141,9 @@ class RayIndexJob(IndexJob):
         while running or (waiting and error is None):
             while waiting and workers.free and error is None:
                 (path, media), number = waiting.popleft(), workers.free.popleft()
-                reference = workers.actors[number].run.remote(path, media, in_prefix)
+                # Workers stand in other folders.
+                there = path if is_url(path) else str(Path(path).absolute())
+                reference = workers.actors[number].run.remote(there, media, in_prefix)
                 running[reference] = number, path, media
             # Without a file in work there must be a worker soon.
             workers.settle(wait=not running)
@@ -170,7 +173,7 @@ class RayIndexJob(IndexJob):
         workers = self._workers
         assert workers is not None
         try:
-            self._note(_ray().get(reference))
+            self._note(replace(_ray().get(reference), path=path))
         except RayActorError as exc:
             workers.replace(number)
             tries[media.id] += 1

@@ -40,7 +40,7 @@ def make_streams(
     num_test: int | None = None,
     clips_per_stream: int = 1,
     folds: int = 5,
-    fold: int = 0,
+    fold: int | None = 0,
     seed: int = 0,
     on_stream: Callable[[Path], None] = lambda path: None,
 ) -> UntrimmedSet:
@@ -55,7 +55,8 @@ def make_streams(
         num_test: Streams to test on, of clips drawn from the fold; `None`: one for every clip.
         clips_per_stream: Different ones; a clip may be in several streams where this is above 1.
         folds: See `ClipSet.folds`.
-        fold: The one to test on; which footage is in which part changes with it too.
+        fold: The one to test on; which footage is in which part changes with it too. `None`: all
+            clips and all footage are to train on.
         seed: Of the folds, the clips drawn, and the footage.
         on_stream: Told of each stream, made or found.
 
@@ -64,7 +65,7 @@ def make_streams(
         SourceError: A clip or a video cannot be read.
         StoreError: The folder cannot be written.
     """
-    if (share < 1 and len(idle) < 2) or not 0 <= fold < folds:
+    if fold is not None and ((share < 1 and len(idle) < 2) or not 0 <= fold < folds):
         raise ConfigError(
             "streams take two idle videos at least, to have other footage in the test part, and a "
             f"fold in 0..{folds - 1}; got {len(idle)} videos and {fold = }"
@@ -72,14 +73,19 @@ def make_streams(
     with write_explained(out):
         for part in ("train", "test"):
             (out / part).mkdir(parents=True, exist_ok=True)
-    is_test = clips.folds(folds, seed) == fold
-    # Another fold, other footage to learn from and to be judged on.
-    dealt = [sorted(idle)[k] for k in np.random.default_rng(fold).permutation(len(idle))]
-    parts = []
-    for name, members, count, footage in (
-        ("train", np.flatnonzero(~is_test), num_train, dealt[::2]),
-        ("test", np.flatnonzero(is_test), num_test, dealt[1::2]),
-    ):
+    wanted: list[tuple[str, Any, int | None, list[Path]]]
+    if fold is None:
+        wanted = [("train", np.arange(len(clips)), num_train, sorted(idle))]
+    else:
+        is_test = clips.folds(folds, seed) == fold
+        # Another fold, other footage to learn from and to be judged on.
+        dealt = [sorted(idle)[k] for k in np.random.default_rng(fold).permutation(len(idle))]
+        wanted = [
+            ("train", np.flatnonzero(~is_test), num_train, dealt[::2]),
+            ("test", np.flatnonzero(is_test), num_test, dealt[1::2]),
+        ]
+    parts: dict[str, tuple[Untrimmed, ...]] = {"train": (), "test": ()}
+    for name, members, count, footage in wanted:
         made = []
         for number, places in enumerate(_drawn(members, count, clips_per_stream, seed)):
             target = out / name / f"{number:04}.mp4"
@@ -91,8 +97,8 @@ def make_streams(
                 own_seed = seed + (places[0] if clips_per_stream == 1 else number)
                 made.append(join_stream(chosen, footage, target, share=share, seed=own_seed))
             on_stream(target)
-        parts.append(tuple(made))
-    return UntrimmedSet(*parts)
+        parts[name] = tuple(made)
+    return UntrimmedSet(**parts)
 
 
 def _drawn(members: Any, count: int | None, size: int, seed: int) -> list[list[int]]:

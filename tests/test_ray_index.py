@@ -241,6 +241,17 @@ def _num_windows(path):
         return connection.execute("SELECT count(*) FROM windows").fetchone()[0]
 
 
+def test_relative_paths_are_those_of_the_caller(cluster, folder, tmp_path, monkeypatch):
+    here = rows_of(folder, tmp_path / "here.db", config_of())
+    monkeypatch.chdir(folder)
+    with SqliteIndex(tmp_path / "there.db", root=folder.parent) as index:
+        job = RayIndexJob(index, config_of(), TWO)
+        assert job.run(["a.mp4", "b.mp4", "./c.mp4", "d.mp4", "missing.mp4"]).failures.keys() == {
+            "missing.mp4"
+        }
+        assert (index.rows(), {}) == here
+
+
 def test_a_wrong_call_is_one_sentence(folder, tmp_path):
     asked = ["index", str(folder), "--into", str(tmp_path / "x.db"), "--recognizer", "brightness"]
     wrong = streamdyn(*asked, "--runner", "sparks")

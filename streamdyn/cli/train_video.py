@@ -22,9 +22,21 @@ def train(
         typer.Argument(
             metavar="PATH...",
             help="Videos, or folders of them; for all but learned_bisect a folder of labelled "
-            "clips, and one of streams by `streamdyn join`.",
+            "clips, and streams by --idle or `streamdyn join`.",
         ),
     ],
+    idle: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--idle",
+            metavar="FILE",
+            help="Footage without any of the clips' actions, several times: streams are joined of "
+            "both, kept in --out, and learned from.",
+        ),
+    ] = None,
+    num_streams: Annotated[
+        int, typer.Option("--streams", metavar="N", min=1, help="To join, with --idle.")
+    ] = 160,
     out: Annotated[
         Path,
         typer.Option("--out", metavar="DIR", help="Features and the trained agent are kept here."),
@@ -63,10 +75,12 @@ def train(
     """
     import torch
 
+    from streamdyn.clips.clip_set import read_clips
     from streamdyn.errors import UnknownName
     from streamdyn.learning.logs import tensorboard_log
     from streamdyn.pipelines.labelled_videos import labelled_videos
     from streamdyn.pipelines.train_video import AGENTS, LABELLED, train_agent, train_labelled
+    from streamdyn.pipelines.untrimmed_set import make_streams
 
     if agent not in AGENTS:
         raise UnknownName("video agent", agent, AGENTS)
@@ -75,9 +89,16 @@ def train(
     target = out / f"{agent}.safetensors"
     given = {"--seed": seed or None, "--without-fold": without_fold}
     more = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
+    more += [part for file in idle or () for part in ("--idle", str(file))]
     more += ["--leave-one-out"] * leave_one_out
     command = shlex.join(["streamdyn", "train", "video", agent, *paths, *more])
     facts: dict[str, Any]
+    if idle and agent in LABELLED:
+        make_streams(
+            read_clips(paths[0]), idle, out / "streams", share=1 / 11, num_train=num_streams,
+            num_test=0, fold=without_fold, on_stream=lambda path: remark(str(path)),
+        )  # fmt: skip
+        paths = [*paths, str(out / "streams" / "train")]
     labelled = (
         {str(v.path): v for v in labelled_videos(paths, without_fold=without_fold)}
         if agent in LABELLED
