@@ -78,6 +78,7 @@ class RayIndexJob(IndexJob):
         self.writer: Any = None
         """Handle of the `Writer`, while it runs."""
         self._workers: _Workers | None = None
+        self._hosts: list[Any] = []
 
     def run(self, videos: Sequence[str]) -> IndexReport:
         """Index the files that need it; see `IndexJob.run`.
@@ -89,6 +90,7 @@ class RayIndexJob(IndexJob):
             try:
                 self._workers = self._start()
                 self._workers.settle(wait=True)
+                self._await_hosts()
                 return super().run(videos)
             finally:
                 self._end()
@@ -104,27 +106,47 @@ class RayIndexJob(IndexJob):
             Writer, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         ).remote(str(self._index.path.absolute()), str(self._index.root))
         config = self._config.model_dump_json()
-        hosts = [
+        self._hosts = [
             _remote(
                 RecognizerHost, num_cpus=asked.worker_cpus, num_gpus=asked.host_gpus,
                 max_restarts=-1, max_task_retries=-1, max_concurrency=1000,
             ).remote(config)
             for _ in range(asked.hosts)
         ]  # fmt: skip
-        resources = {"num_cpus": asked.worker_cpus}
-        if not hosts:
-            resources["num_gpus"] = asked.host_gpus
+        gpus = 0.0 if self._hosts else asked.host_gpus
         folder = None if self._trace_folder is None else str(self._trace_folder.absolute())
 
         def make(number: int) -> Any:
-            return _remote(Worker, max_restarts=0, **resources).remote(
-                config, self._hash, self.writer, hosts[number % len(hosts)] if hosts else None,
-                resume=self._resume, trace_folder=folder,
-            )  # fmt: skip
+            host = self._hosts[number % len(self._hosts)] if self._hosts else None
+            return _remote(
+                Worker, max_restarts=0, num_cpus=asked.worker_cpus, num_gpus=gpus
+            ).remote(
+                config, self._hash, self.writer, host, resume=self._resume, trace_folder=folder
+            )
 
         spare = there.get("CPU", 1.0) - asked.hosts * asked.worker_cpus
         count = asked.workers or max(1, int(spare / asked.worker_cpus))
-        return _Workers(make, count, resources)
+        return _Workers(make, count, {"CPU": asked.worker_cpus, "GPU": gpus})
+
+    def _await_hosts(self) -> None:
+        """All of them: a worker may have to wait for any."""
+        from ray.exceptions import RayActorError
+
+        if not self._hosts:
+            return
+        ray = _ray()
+        asked = [host.facts.remote() for host in self._hosts]
+        _, missing = ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
+        if missing:
+            raise ConfigError(
+                f"{len(missing)} of {len(asked)} shared recognizers could not be started in "
+                f"{START_SECONDS} s; the cluster has {_told(ray.cluster_resources())}, and free "
+                f"are {_told(ray.available_resources())}; ask for fewer"
+            )
+        try:
+            ray.get(asked)
+        except RayActorError as exc:
+            raise ConfigError(f"a recognizer could not be started: {_last_line(exc)}") from exc
 
     def _run_one(self, path: str, media: MediaRow) -> None:
         self._run_all([(path, media)], in_prefix=True)
@@ -157,12 +179,13 @@ class RayIndexJob(IndexJob):
                 except Exception as exc:
                     # What a worker raises is about the job, not about its file.
                     error = getattr(exc, "cause", None) or exc
-            if (self._stop.is_set() or error is not None) and running:
-                error = error or Stopped()
+            if self._stop.is_set() and error is None and (running or waiting):
+                error = Stopped()
+            if error is not None and running:
                 ray.get(self.writer.stop.remote())
         self._tell_progress()
-        if error is not None or self._stop.is_set():
-            raise error or Stopped()
+        if error is not None:
+            raise error
 
     def _settled(
         self, reference: Any, number: int, path: str, media: MediaRow, tries: Counter[str]
@@ -200,7 +223,7 @@ class RayIndexJob(IndexJob):
 
     def _end(self) -> None:
         actors = [] if self._workers is None else self._workers.actors
-        for actor in [*actors, self.writer]:
+        for actor in [*actors, *self._hosts, self.writer]:
             if actor is not None:
                 _ray().kill(actor)
 
@@ -246,8 +269,8 @@ class _Workers:
             if not ready and waited > (START_SECONDS if self._fits() else READY_SECONDS):
                 raise ConfigError(
                     f"no worker could be started in {waited:.0f} s: asked for were "
-                    f"{len(self.actors)} with {_told(self._resources, 'num_{}s')} each; the "
-                    f"cluster has {_told(ray.cluster_resources())}, and free are "
+                    f"{len(self.actors)} with {_told(self._resources)} each; the cluster has "
+                    f"{_told(ray.cluster_resources())}, and free are "
                     f"{_told(ray.available_resources())}; ask for less, or wait for the others"
                 )
         for reference in ready:
@@ -264,9 +287,9 @@ class _Workers:
 
     def _fits(self) -> bool:
         """There is a node that is large enough."""
-        wanted = {"CPU": self._resources["num_cpus"], "GPU": self._resources.get("num_gpus", 0)}
         return any(
-            node["Alive"] and all(node["Resources"].get(k, 0) >= v for k, v in wanted.items())
+            node["Alive"]
+            and all(node["Resources"].get(k, 0) >= v for k, v in self._resources.items())
             for node in _ray().nodes()
         )
 
@@ -286,19 +309,14 @@ def _check_gpus(each: float, device: str, there: float) -> None:
         )
 
 
-def _told(resources: dict[str, float], key: str = "{}") -> str:
-    names = [name if key == "{}" else key.format(name.lower()) for name in ("CPU", "GPU")]
-    return ", ".join(
-        f"{resources.get(name, 0.0):g} {unit}"
-        for name, unit in zip(names, ("CPU", "GPU"), strict=True)
-    )
+def _told(resources: dict[str, float]) -> str:
+    return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in ("CPU", "GPU"))
 
 
 def _last_line(exc: BaseException) -> str:
     """Of a long report of Ray: what went wrong."""
-    return next(
-        reversed([line for line in str(exc).splitlines() if line.strip()]), repr(exc)
-    ).strip()
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(exc)
 
 
 def _remote(kind: Any, **options: Any) -> Any:

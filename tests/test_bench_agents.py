@@ -72,7 +72,8 @@ def test_targets_are_met_or_missed_by_what_was_measured() -> None:
     assert found["streams: liteeval 1.5x faster than even looks that are as right"].met
     rows = {one.policy: one for one in summarized(streams)}
     even = [rows["uniform_k:k=8"], rows["uniform_k:k=12"]]
-    assert faster_than_even(rows["liteeval"], even) == pytest.approx(1.9)
+    assert faster_than_even(rows["liteeval"], even) == (pytest.approx(1.9), False)
+    assert faster_than_even(rows["liteeval"], even[:1]) == (pytest.approx(1.5), True)
     wrong = many("liteeval@0", [False] * 10, 2, 400.0)
     missed = targets(Measured(streams=[*streams[:40], *wrong]))
     assert [t.met for t in missed if "knowing" in t.text or "8x" in t.text] == [False, False]

@@ -27,6 +27,7 @@ from typing import Any
 
 from streamdyn import __version__
 from streamdyn.config import RunConfig
+from streamdyn.errors import ConfigError
 from streamdyn.index import MediaRow, MediaSink, SqliteIndex
 from streamdyn.items import Selection
 from streamdyn.outcome import Outcome
@@ -334,8 +335,17 @@ class HostedRecognizer:
         return self._recognizer.initial_hidden()
 
     def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
-        """Ask the host, and wait."""
-        found: tuple[list[Outcome], Any] = _get(self._host.recognize.remote(selection, hidden))
+        """Ask the host, and wait.
+
+        Raises:
+            ConfigError: The host cannot be kept alive.
+        """
+        from ray.exceptions import RayActorError
+
+        try:
+            found: tuple[list[Outcome], Any] = _get(self._host.recognize.remote(selection, hidden))
+        except RayActorError as exc:
+            raise ConfigError(f"the shared recognizer {self.name} died for good: {exc}") from exc
         return found
 
     def agree(self, propagated: Outcome, looked_up: Outcome) -> float:
