@@ -186,7 +186,9 @@ def test_adaframe_leaves_once_it_has_seen_enough(agents: Path) -> None:
         assert every[: len(some)] == some or set(some) <= set(every)
 
 
-@pytest.mark.parametrize("name", ["adaframe", "ffnet", "liteeval", "marl"])
+@pytest.mark.parametrize(
+    "name", ["adaframe", "ffnet", "liteeval", "marl", "ocsampler", "scsampler"]
+)
 def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
     """Masked = executed: looks of the rehearsal are those of the engine."""
     from streamdyn.nn.perceptrons import load_perceptrons
@@ -207,6 +209,12 @@ def test_what_it_was_taught_on_is_what_it_does(name: str, agents: Path) -> None:
         elif name == "adaframe":
             rehearsed = jumps(one, foreseen, 6)
             executed, _ = looked(agent(agents, name, k=6, enough=1.0), lesson, agents)
+        elif name in ("ocsampler", "scsampler"):
+            places = one.places(PARTS if name == "ocsampler" else LENGTH)
+            best = np.argsort(-foreseen(one.packets[places]), kind="stable")[:6]
+            rehearsed = places[best].tolist()
+            options = {} if name == "ocsampler" else {"even": 0.0, "spacing": 0.0}
+            executed, _ = looked(agent(agents, name, k=6, **options), lesson, agents)
         elif name == "marl":
             rehearsed = stands(one, 6, foreseen)
             executed, _ = looked(agent(agents, name, k=6), lesson, agents)
