@@ -16,7 +16,7 @@ from streamdyn.cli.output import percent, print_json, remark, show, table
 DEFAULT_POLICIES = (
     "full", "uniform_k:k=1", "uniform_k:k=2", "uniform_k:k=4", "uniform_k:k=8", "uniform_k:k=12",
     "first_k:k=4", "frame_exit", "scsampler:k=4", "scsampler:k=8", "scsampler:k=12",
-    "ocsampler:k=8", "adaframe:k=8", "ffnet", "skip_rnn", "liteeval",
+    "ocsampler:k=8", "marl:k=8", "adaframe:k=8", "ffnet", "skip_rnn", "liteeval",
 )  # fmt: skip
 DEFAULT_SEARCHES = (
     "full", "uniform_k:k=10", "uniform_k:k=20", "uniform_k:k=40", "random:share=0.03",

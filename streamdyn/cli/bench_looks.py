@@ -13,7 +13,8 @@ from streamdyn.cli.bench import bench_app
 from streamdyn.cli.output import print_json, remark, show, table
 
 DEFAULT_POLICIES = (
-    "uniform_k:k=8", "bisect", "scsampler:k=8", "adaframe:k=8", "liteeval", "ffnet", "skip_rnn",
+    "uniform_k:k=8", "bisect", "scsampler:k=8", "marl:k=8", "adaframe:k=8", "liteeval", "ffnet",
+    "skip_rnn",
 )  # fmt: skip
 
 
