@@ -196,8 +196,9 @@ def test_shared_memory_that_is_too_small_is_said(tmp_path):
         check_shared_memory(tmp_path, 1 << 60)
 
 
-def test_the_command_line_on_a_cluster_of_its_own_killed_and_run_again(folder, tmp_path):
-    """The driver is killed with its whole cluster; what was stored is gone on with."""
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_the_command_line_ended_with_its_cluster_and_run_again(folder, tmp_path, sent, code):
+    """What was stored is gone on with."""
     environment = {**os.environ, "PYTHONPATH": str(PART)}
 
     def command(into, *more):
@@ -223,8 +224,8 @@ def test_the_command_line_on_a_cluster_of_its_own_killed_and_run_again(folder, t
     while process.poll() is None and not _num_windows(there):
         time.sleep(0.02)
     assert process.poll() is None, "it ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, sent)
+    assert process.wait(60) == code
     done = run(there, "--runner", "ray", "--jobs", "2")
     assert done.returncode == 0, done.stderr
     with SqliteIndex(here, mode="read") as one, SqliteIndex(there, mode="read") as other:
