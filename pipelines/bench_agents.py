@@ -58,7 +58,7 @@ LEARNED = (
 """Of streams; each trained from every seed."""
 OF_QUERIES = (
     DENSE, "uniform_k:k=10", "uniform_k:k=20", "uniform_k:k=40", "random:share=0.03",
-    "query_search:query=any", "query_search:query=any,k=30", "query_search:query=any,k=60",
+    "query_search:query=any", "query_search:query=any,k=30",
 )  # fmt: skip
 OF_VIDEOS = (
     "stride:every=10", "stride:every=20", "stride:every=40",
