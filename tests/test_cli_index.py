@@ -277,8 +277,9 @@ from streamdyn.cli import main, progress
 
 class Interrupting(progress.ProgressReport):
     def update(self, done):
+        ours = signal.getsignal(signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
-        while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        while signal.getsignal(signal.SIGINT) is ours:
             time.sleep(0.001)
 
 progress.ProgressReport = Interrupting
