@@ -92,7 +92,9 @@ def page_of(measured: Measured, plots: Mapping[str, str]) -> str:
     for task, title in sections:
         rows: list[Watched] = getattr(measured, task)
         if rows:
-            parts += [f"## {title}", _table(rows, measured.controls if task == "clips" else ())]
+            controls = measured.controls if task == "clips" else ()
+            what = "questions" if task == "queries" else task
+            parts += [f"## {title}", _table(rows, controls, what)]
             parts += _picture(task, plots)
     if measured.agreement:
         parts += ["## Every frame: agreement with the full pass", _agreement(measured.agreement)]
@@ -108,7 +110,7 @@ def _picture(task: str, plots: Mapping[str, str]) -> list[str]:
     return [f"![{task}]({plots[task]})"] if task in plots else []
 
 
-def _table(watched: Sequence[Watched], controls: Sequence[ClipControls]) -> str:
+def _table(watched: Sequence[Watched], controls: Sequence[ClipControls], what: str) -> str:
     rows, by = summarized(watched), over_seeds(watched)
     even = [row for row in rows if row.policy.startswith(EVEN)]
     lines = [
@@ -133,7 +135,8 @@ def _table(watched: Sequence[Watched], controls: Sequence[ClipControls]) -> str:
         if controls:
             lines.append(f"| {name} (control) | {_control(controls, field)} |" + " |" * 6)
     seeds = max(found.num_seeds for found in by.values())
-    return "\n".join([*lines, "", f"{rows[0].num_videos} videos, {seeds} seeds."])
+    how = f", split in {seeds} ways" if controls else f", agents of {seeds} seeds"
+    return "\n".join([*lines, "", f"{rows[0].num_videos:,} {what}{how * (seeds > 1)}."])
 
 
 def _right(row: ActionRow) -> str:
@@ -148,9 +151,13 @@ def _against(
     nearest = min(even, key=lambda other: abs(math.log(other.calls / row.calls)))
     gain, low, high, p = difference(by[row.policy], by[nearest.policy])
     count = nearest.policy.partition("=")[2]
-    told = f"{count}: {100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), p {p:.2g}"
+    told = f"{count}: {100 * gain:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), {_p(p)}"
     faster, is_bound = faster_than_even(row, even)
     return told, f"{'over ' * is_bound}{faster:.1f}x"
+
+
+def _p(p: float) -> str:
+    return f"p {p:.2g}" if p else "p < 0.0002"
 
 
 def faster_than_even(row: ActionRow, even: Sequence[ActionRow]) -> tuple[float, bool]:

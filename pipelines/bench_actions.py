@@ -372,14 +372,15 @@ def plot_rows(rows: Sequence[ActionRow], picture: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for kind in dict.fromkeys(row.policy.partition(":")[0] for row in rows if row.calls):
+    kinds = dict.fromkeys(row.policy.partition(":")[0] for row in rows if row.calls)
+    for number, kind in enumerate(kinds):
         points = [row for row in rows if row.policy.partition(":")[0] == kind and row.calls]
         points.sort(key=lambda row: row.wall_ms)
         axes.errorbar(
             [row.wall_ms for row in points],
             [100 * row.accuracy for row in points],
             [100 * row.standard_error for row in points],
-            marker="o",
+            marker="o" if number < 10 else "s",  # There are ten colours.
             capsize=2,
             label=kind,
         )
