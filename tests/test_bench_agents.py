@@ -106,7 +106,7 @@ def test_one_command_from_raw_clips_to_the_page_goes_on_after_kill_9(
     began = time.monotonic()
     while not kept.exists() or kept.read_bytes().count(b"\n") < 5:
         assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() - began < 240
+        assert time.monotonic() - began < 600
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
