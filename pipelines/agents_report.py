@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from streamdyn.pipelines.bench_actions import (
     summarized,
 )
 from streamdyn.pipelines.bench_agents import Measured
+from streamdyn.pipelines.checks import Check, check_table
 from streamdyn.pipelines.clip_controls import ClipControls
 from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.row_file import Row
@@ -42,15 +42,6 @@ real. *against even looks*: by how many points it is right more often than even 
 as many calls, on the same videos, with the p of no difference (resampled videos). *as right,
 faster*: wall clock of the fastest even spacing that is right as often, over the policy's; *over*:
 none of those measured is, and the one that is right most often stands in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One of this project's."""
-
-    text: str
-    found: str
-    met: bool
 
 
 def write_page(measured: Measured, page: Path) -> None:
@@ -99,10 +90,8 @@ def page_of(measured: Measured, plots: Mapping[str, str]) -> str:
     if measured.agreement:
         parts += ["## Every frame: agreement with the full pass", _agreement(measured.agreement)]
         parts += _picture("agreement", plots)
-    told = {True: "met", False: "**missed**"}
-    lines = [f"| {t.text} | {t.found} | {told[t.met]} |" for t in targets(measured)]
-    if lines:
-        parts += ["## Targets", "\n".join(["| target | measured | |", "|---|---|---|", *lines])]
+    if found := targets(measured):
+        parts += ["## Targets", check_table(found)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -275,9 +264,9 @@ def plot_agreement(rows: Sequence[Row], picture: Path) -> None:
 # Targets.
 
 
-def targets(measured: Measured) -> list[Target]:
+def targets(measured: Measured) -> list[Check]:
     """Those of this project that can be told by what was measured."""
-    found: list[Target] = []
+    found: list[Check] = []
     if measured.clips:
         found += _of_clips(summarized(measured.clips))
     if measured.streams:
@@ -289,7 +278,7 @@ def targets(measured: Measured) -> list[Target]:
     return found
 
 
-def _of_clips(rows: Sequence[ActionRow]) -> list[Target]:
+def _of_clips(rows: Sequence[ActionRow]) -> list[Check]:
     by = {row.policy: row for row in rows}
     agents = [row for row in rows if row.policy.startswith("frame_exit") and row.calls <= 2]
     if f"{EVEN}:k=4" not in by or not agents:
@@ -298,13 +287,13 @@ def _of_clips(rows: Sequence[ActionRow]) -> list[Target]:
     told = f"{best.policy}: {100 * best.accuracy:.1f} % at {best.calls:.2f} calls"
     gain = best.accuracy - four.accuracy
     return [
-        Target(f"clips: as right as 4 even looks ({100 * four.accuracy:.1f} %) in 2 calls", told,
+        Check(f"clips: as right as 4 even looks ({100 * four.accuracy:.1f} %) in 2 calls", told,
                gain >= 0),
-        Target("clips, stretch: 1.5 points above it", f"{100 * gain:+.1f}", gain >= 0.015),
+        Check("clips, stretch: 1.5 points above it", f"{100 * gain:+.1f}", gain >= 0.015),
     ]  # fmt: skip
 
 
-def _of_streams(rows: Sequence[ActionRow]) -> list[Target]:
+def _of_streams(rows: Sequence[ActionRow]) -> list[Check]:
     by = {row.policy: row for row in rows}
     even = [row for row in rows if row.policy.startswith(EVEN)]
     agents = [
@@ -318,7 +307,7 @@ def _of_streams(rows: Sequence[ActionRow]) -> list[Target]:
         best = max(few, key=lambda row: row.accuracy)
         share = best.accuracy / known.accuracy
         found.append(
-            Target(
+            Check(
                 "streams: 85 % of the accuracy of knowing the action's frames, in 12 calls",
                 f"{best.policy}: {share:.0%} at {best.calls:.1f} calls",
                 share >= 0.85,
@@ -326,23 +315,23 @@ def _of_streams(rows: Sequence[ActionRow]) -> list[Target]:
         )
     for row in agents:
         found.append(
-            Target(f"streams: {row.policy} 8x faster than every frame", f"{row.ratio:.1f}x",
+            Check(f"streams: {row.policy} 8x faster than every frame", f"{row.ratio:.1f}x",
                    row.ratio >= 8)
         )  # fmt: skip
         found.append(
-            Target(f"streams: {row.policy} executes 85 % of the saving counted",
+            Check(f"streams: {row.policy} executes 85 % of the saving counted",
                    f"{row.executed:.0%}", row.executed >= 0.85)
         )  # fmt: skip
         if even:
             faster, is_bound = faster_than_even(row, even)
             found.append(
-                Target(f"streams: {row.policy} 1.5x faster than even looks that are as right",
+                Check(f"streams: {row.policy} 1.5x faster than even looks that are as right",
                        f"{'over ' * is_bound}{faster:.1f}x", faster >= 1.5)
             )  # fmt: skip
     return found
 
 
-def _of_queries(rows: Sequence[ActionRow]) -> list[Target]:
+def _of_queries(rows: Sequence[ActionRow]) -> list[Check]:
     by = {row.policy: row for row in rows}
     agents = [row for row in rows if row.policy.startswith("query_search")]
     if DENSE not in by or not agents:
@@ -356,10 +345,10 @@ def _of_queries(rows: Sequence[ActionRow]) -> list[Target]:
             told.append(f"{best.policy}: {share:.1%} at {best.calls:.1f} calls")
             is_met |= share >= least
     text = "queries: 97 % of every frame's accuracy at a tenth of its calls, or 94 % at a sixteenth"
-    return [Target(text, "; ".join(told) or "none", is_met)]
+    return [Check(text, "; ".join(told) or "none", is_met)]
 
 
-def _of_agreement(runs: Mapping[str, Mapping[str, Any]]) -> list[Target]:
+def _of_agreement(runs: Mapping[str, Mapping[str, Any]]) -> list[Check]:
     found = []
     for text, least_share, is_live in (
         ("agreement: 0.95 of all frames by looking at 5 %", 0.05, False),
@@ -372,11 +361,11 @@ def _of_agreement(runs: Mapping[str, Mapping[str, Any]]) -> list[Target]:
             if run["agreement"] >= 0.95 and ("lookahead" in name) == is_live
         }
         if not kept:
-            found.append(Target(text, "none reaches 0.95", False))
+            found.append(Check(text, "none reaches 0.95", False))
             continue
         name = min(kept, key=lambda one: kept[one]["share"])
         run = kept[name]
         told = f"{name}: {run['share']:.2%} at {run['agreement']:.3f}, {run['ratio']:.1f}x"
-        found.append(Target(text, told, run["share"] <= least_share))
-        found.append(Target(f"{text}: 8x faster", f"{run['ratio']:.1f}x", run["ratio"] >= 8))
+        found.append(Check(text, told, run["share"] <= least_share))
+        found.append(Check(f"{text}: 8x faster", f"{run['ratio']:.1f}x", run["ratio"] >= 8))
     return found

@@ -5,8 +5,8 @@ OUT/features/                             full passes, see `video_features`
 OUT/fold-0/streams/train, test            joined, see `untrimmed_set`
 OUT/fold-0/queries/test
 OUT/fold-0/seed-0/scsampler.safetensors   an agent that has seen nothing of the fold
-OUT/fold-0/streams/watched.jsonl          see `bench_actions`; beside queries and clips too
-OUT/agreement/vtest.safetensors           learned_bisect that has not seen the video
+OUT/fold-0/streams/watched.jsonl          see `bench_actions`; in queries and clips-0 too
+OUT/agreement/03-vtest.safetensors        learned_bisect that has not seen the video
 OUT/agreement/rows.jsonl
 ```
 """
@@ -225,7 +225,7 @@ class AgentBench:
                 save_weights(model, "learned_bisect", fit(rest, PerceptronRecipe()), {})
             done = {(row["path"], row["policy"]) for row in file.read()}
             policies = {
-                name: _built(name, **({"model": str(model)} if name[0] == "l" else {}))
+                name: _built(name, **({"model": str(model)} if name.startswith("learned") else {}))
                 for name in OF_VIDEOS
                 if (video.path, name) not in done
             }

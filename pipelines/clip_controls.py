@@ -11,7 +11,7 @@ from torch import nn
 
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.nn.weights import AgentWeights
-from streamdyn.pipelines.train_actions import Pairs
+from streamdyn.pipelines.train_actions import Pairs, minimized
 from streamdyn.recognizers.actions import said_by
 
 
@@ -23,7 +23,7 @@ class ClipControls:
     metadata: list[bool]
     """By length, rate, size of the pictures and of the packets, with no picture decoded."""
     any_look: list[bool]
-    """By the picture that says the right action loudest against all others: hindsight."""
+    """Some picture, alone, says the right action: hindsight."""
 
 
 def clip_controls(taught: Pairs, asked: Pairs, head: AgentWeights) -> ClipControls:
@@ -39,17 +39,12 @@ def clip_controls(taught: Pairs, asked: Pairs, head: AgentWeights) -> ClipContro
     mean, scale = x.mean(0), x.std(0) + 1e-6
     rows, wanted = torch.from_numpy((x - mean) / scale).float(), torch.from_numpy(y)
     weight = torch.zeros(len(labels), x.shape[1] + 1, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight], max_iter=200)
 
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
+    def loss() -> torch.Tensor:
         logits = rows @ weight[:, :-1].T + weight[:, -1]
-        loss = nn.functional.cross_entropy(logits, wanted) + 1e-3 * weight.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        return nn.functional.cross_entropy(logits, wanted) + 1e-3 * weight.square().sum()
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    found = weight.detach().numpy()
+    found = minimized(loss, weight)
     said = ((_table(asked) - mean) / scale) @ found[:, :-1].T + found[:, -1]
     targets = np.array([labels.index(video.label) for video, _ in asked])
     looks = [

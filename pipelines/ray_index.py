@@ -27,7 +27,7 @@ from streamdyn.errors import ConfigError
 from streamdyn.index import MediaRow, SqliteIndex
 from streamdyn.index.reading import is_url
 from streamdyn.run.file_worker import Stopped
-from streamdyn.run.ray_batch import RecognizerHost, Worker, WorkerFacts, Writer
+from streamdyn.run.ray_batch import RecognizerHost, Worker, WorkerFacts, Writer, ray_module
 
 from .video_index import IndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
@@ -96,7 +96,7 @@ class RayIndexJob(IndexJob):
                 self._end()
 
     def _start(self) -> _Workers:
-        ray = _ray()
+        ray = ray_module()
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         asked, there = self._cluster, ray.cluster_resources()
@@ -134,7 +134,7 @@ class RayIndexJob(IndexJob):
 
         if not self._hosts:
             return
-        ray = _ray()
+        ray = ray_module()
         asked = [host.facts.remote() for host in self._hosts]
         _, missing = ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
         if missing:
@@ -155,7 +155,7 @@ class RayIndexJob(IndexJob):
         self._run_all(todo, in_prefix=False)
 
     def _run_all(self, todo: list[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
-        ray, workers = _ray(), self._workers
+        ray, workers = ray_module(), self._workers
         assert workers is not None
         waiting, tries = deque(todo), Counter[str]()
         running: dict[Any, tuple[int, str, MediaRow]] = {}
@@ -196,7 +196,7 @@ class RayIndexJob(IndexJob):
         workers = self._workers
         assert workers is not None
         try:
-            self._note(replace(_ray().get(reference), path=path))
+            self._note(replace(ray_module().get(reference), path=path))
         except RayActorError as exc:
             workers.replace(number)
             tries[media.id] += 1
@@ -209,11 +209,11 @@ class RayIndexJob(IndexJob):
 
     def _set_aside(self, path: str, media: MediaRow, why: str) -> None:
         reason = f"its worker died {MAX_TRIES} times while it was watched: {why}"
-        _ray().get(self.writer.fail.remote(self._index.get(media.id), reason))
+        ray_module().get(self.writer.fail.remote(self._index.get(media.id), reason))
         self.report.failures[path] = reason
 
     def _tell_progress(self) -> None:
-        for progress in _ray().get(self.writer.take_progress.remote()):
+        for progress in ray_module().get(self.writer.take_progress.remote()):
             if self._on_progress is not None:
                 self._on_progress(progress)
 
@@ -225,7 +225,7 @@ class RayIndexJob(IndexJob):
         actors = [] if self._workers is None else self._workers.actors
         for actor in [*actors, *self._hosts, self.writer]:
             if actor is not None:
-                _ray().kill(actor)
+                ray_module().kill(actor)
 
 
 class _Workers:
@@ -256,7 +256,7 @@ class _Workers:
         """
         from ray.exceptions import RayActorError
 
-        ray = _ray()
+        ray = ray_module()
         must_wait = wait and not self.free
         ready: list[Any] = []
         began = time.monotonic()
@@ -290,7 +290,7 @@ class _Workers:
         return any(
             node["Alive"]
             and all(node["Resources"].get(k, 0) >= v for k, v in self._resources.items())
-            for node in _ray().nodes()
+            for node in ray_module().nodes()
         )
 
 
@@ -320,20 +320,13 @@ def _last_line(exc: BaseException) -> str:
 
 
 def _remote(kind: Any, **options: Any) -> Any:
-    return _ray().remote(**options)(kind)
-
-
-def _ray() -> Any:
-    """The module; it takes seconds to load, and half of it has no types."""
-    import ray
-
-    return ray
+    return ray_module().remote(**options)(kind)
 
 
 @contextmanager
 def _connected(cluster: ClusterOptions) -> Iterator[None]:
     """A cluster: the one at the address, one that this process is in already, or one made here."""
-    ray = _ray()
+    ray = ray_module()
     if ray.is_initialized():
         yield
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from streamdyn.index.placing import put_in_place
 from streamdyn.pipelines.bench_sequences import plot_number_prediction
 from streamdyn.pipelines.bench_text import ROWS, exit_key
+from streamdyn.pipelines.checks import Check, check_table
 from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.row_file import Row
 from streamdyn.pipelines.text_recipes import FAMILIES, RECIPES, TRANSFORMER
@@ -24,15 +24,6 @@ _WHOLE = 0.95
 """Read rate from which everything was read; a transformer takes 510 tokens at most."""
 _FIFTH = 0.21
 """Read rate up to which a fifth was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A target and what was measured."""
-
-    text: str
-    value: str
-    is_met: bool
 
 
 def pooled_rows(rows: Iterable[Row]) -> list[Row]:
@@ -83,7 +74,7 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         *(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks),
         *([_sequence_tables(sequences, gain.name)] if sequences else []),
         "## Targets",
-        _check_table([*checks(rows), *_sequence_checks(sequences)]),
+        check_table([*checks(rows), *_sequence_checks(sequences)]),
     ]
     with put_in_place(page) as part:
         part.write_text("\n\n".join(parts) + "\n", "utf-8")
@@ -392,9 +383,3 @@ def _speed(entry: Mapping[str, float]) -> str:
     read = f"{entry['ratio']:.1f}x ({entry['ratio_min']:.1f} to {entry['ratio_max']:.1f})"
     whole = entry.get("ratio_with_tokens")
     return read if whole is None else f"{read}; {whole:.1f}x"
-
-
-def _check_table(found: Sequence[Check]) -> str:
-    told = {True: "met", False: "**missed**"}
-    lines = [f"| {check.text} | {check.value} | {told[check.is_met]} |" for check in found]
-    return "\n".join(["| target | measured | |", "|---|---|---|", *lines])

@@ -101,19 +101,29 @@ def evidence(lesson: Lesson, places: Sequence[int] | Array) -> Evidence:
 def _logistic(x: Array, y: Array) -> tuple[Array, float]:
     rows, wanted = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
     parameters = torch.zeros(x.shape[1] + 1, requires_grad=True)
+
+    def loss() -> Tensor:
+        logits = rows @ parameters[:-1] + parameters[-1]
+        error = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+        return error + 1e-3 * parameters[:-1].square().sum()
+
+    found = minimized(loss, parameters)
+    return found[:-1], float(found[-1])
+
+
+def minimized(loss: Callable[[], Tensor], parameters: Tensor) -> Array:
+    """The parameters where a smooth loss of few of them is least; they are changed on the way."""
     optimizer = torch.optim.LBFGS([parameters], max_iter=200)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        logits = rows @ parameters[:-1] + parameters[-1]
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, wanted)
-        loss = loss + 1e-3 * parameters[:-1].square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        found = loss()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    found = parameters.detach().numpy()
-    return found[:-1], float(found[-1])
+    found: Array = parameters.detach().numpy()
+    return found
 
 
 def fit_saliency(

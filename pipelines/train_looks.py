@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from streamdyn.learning.perceptrons import Ensemble, PerceptronRecipe, fit_perceptrons
+from streamdyn.learning.perceptrons import Ensemble, PerceptronRecipe, fit_perceptrons, scaled
 from streamdyn.learning.subsets import draw_subsets, subset_log_prob
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
@@ -107,11 +107,8 @@ def fit_ocsampler(
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     usual = [one.share_right(one.places(k).tolist()) for one in learn]
 
-    def arrays() -> dict[str, Array]:
-        found = {name: value.detach().numpy().copy() for name, value in network.named_parameters()}
-        return {"mean": mean, "scale": scale, **found}
-
-    best, best_worth = arrays(), _worth_of_set(held, arrays(), k)
+    best = network.arrays(mean, scale)
+    best_worth = _worth_of_set(held, best, k)
     for number in range(rounds):
         rewards = []
         order = torch.randperm(len(learn), generator=noise).tolist()
@@ -120,8 +117,7 @@ def fit_ocsampler(
             for place in order[first : first + BATCH]:
                 one = learn[place]
                 places = one.places(PARTS)
-                x = np.clip((one.packets[places] - mean) / scale, -5, 5).astype(np.float32)
-                likely = network(torch.from_numpy(x)).sigmoid().mean(0)
+                likely = network(scaled(one.packets[places], mean, scale)).sigmoid().mean(0)
                 # The order of the executed scores; the set is drawn in proportion to them.
                 logits = torch.logit(likely, 1e-6).expand(draws, -1)
                 chosen = draw_subsets(logits.detach(), min(k, len(places) - 1), noise)
@@ -136,9 +132,10 @@ def fit_ocsampler(
             torch.stack(losses).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         on_round(number, float(np.mean(rewards)))
-        found = _worth_of_set(held, arrays(), k)
+        arrays = network.arrays(mean, scale)
+        found = _worth_of_set(held, arrays, k)
         if found > best_worth:
-            best, best_worth = arrays(), found
+            best, best_worth = arrays, found
     return best
 
 

@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 
 from streamdyn.errors import ConfigError
-from streamdyn.learning.perceptrons import Ensemble
+from streamdyn.learning.perceptrons import Ensemble, scaled
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_looks import BATCH, PARTS, OnRound, split
-from streamdyn.previews.moves import MOVES, ROUNDS, move_features, moved, start_places
+from streamdyn.previews.glimpses import places_of
+from streamdyn.previews.moves import MOVES, ROUNDS, move_features, moved
 
 Array = npt.NDArray[Any]
 
@@ -55,10 +56,6 @@ def fit_marl(
     network.eval()
     optimizer = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=1e-3)
 
-    def arrays() -> dict[str, Array]:
-        found = {name: value.detach().numpy().copy() for name, value in network.named_parameters()}
-        return {"mean": mean, "scale": scale, **found}
-
     best: dict[str, Array] = {}
     best_worth = -np.inf
     for number in range(rounds):
@@ -69,8 +66,12 @@ def fit_marl(
             for step in range(ROUNDS * k):
                 turn = np.full(len(games), step % k)
                 features, free = move_features(packets[games], at, turn)
-                x = torch.from_numpy(np.clip((features - mean) / scale, -5, 5).astype(np.float32))
-                likely = network(x.flatten(0, 1)).sigmoid().mean(0).reshape(free.shape)
+                likely = (
+                    network(scaled(features, mean, scale).flatten(0, 1))
+                    .sigmoid()
+                    .mean(0)
+                    .reshape(free.shape)
+                )
                 # The order of the executed worths; a move is drawn in proportion to their odds.
                 logits = torch.logit(likely, 1e-6).masked_fill(~torch.from_numpy(free), -torch.inf)
                 noise = torch.from_numpy(dice.gumbel(size=free.shape).astype(np.float32))
@@ -89,10 +90,11 @@ def fit_marl(
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
         on_round(number, float(np.mean(rewards)))
-        worth_of = Perceptrons(**arrays())
+        arrays = network.arrays(mean, scale)
+        worth_of = Perceptrons(**arrays)
         found = float(np.mean([one.share_right(stands(one, k, worth_of)) for one in held]))
         if found > best_worth:
-            best, best_worth = arrays(), found
+            best, best_worth = arrays, found
     return best
 
 
@@ -104,4 +106,4 @@ def stands(one: Rehearsal, k: int, worth_of: Perceptrons) -> list[int]:
 
 
 def _evenly(count: int, k: int) -> Array:
-    return np.tile(start_places(k, PARTS), (count, 1))
+    return np.tile(places_of(PARTS, k), (count, 1))

@@ -67,16 +67,16 @@ def test_targets_are_met_or_missed_by_what_was_measured() -> None:
     streams += many("liteeval@0", right, 2, 100.0)
     found = {t.text: t for t in targets(Measured(streams=streams))}
     known = found["streams: 85 % of the accuracy of knowing the action's frames, in 12 calls"]
-    assert known.met
-    assert known.found.startswith("liteeval: 100%")
-    assert found["streams: liteeval 1.5x faster than even looks that are as right"].met
+    assert known.is_met
+    assert known.value.startswith("liteeval: 100%")
+    assert found["streams: liteeval 1.5x faster than even looks that are as right"].is_met
     rows = {one.policy: one for one in summarized(streams)}
     even = [rows["uniform_k:k=8"], rows["uniform_k:k=12"]]
     assert faster_than_even(rows["liteeval"], even) == (pytest.approx(1.9), False)
     assert faster_than_even(rows["liteeval"], even[:1]) == (pytest.approx(1.5), True)
     wrong = many("liteeval@0", [False] * 10, 2, 400.0)
     missed = targets(Measured(streams=[*streams[:40], *wrong]))
-    assert [t.met for t in missed if "knowing" in t.text or "8x" in t.text] == [False, False]
+    assert [t.is_met for t in missed if "knowing" in t.text or "8x" in t.text] == [False, False]
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,7 @@ from streamdyn.cli.output import print_json, remark
 
 @bench_app.command("agents")
 def bench(
-    clips: Annotated[
-        Path,
-        typer.Argument(metavar="CLIPS", help="Folder with labels.csv, or a folder for each class."),
-    ],
+    clips: options.Clips,
     idle: Annotated[
         list[Path] | None,
         typer.Option("--idle", metavar="FILE", help="Footage without any action; several times."),

@@ -14,10 +14,7 @@ from streamdyn.cli.output import print_json, remark
 
 @app.command()
 def join(
-    clips: Annotated[
-        Path,
-        typer.Argument(metavar="CLIPS", help="Folder with labels.csv, or a folder for each class."),
-    ],
+    clips: options.Clips,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Streams go to train/ and test/ in it.")
     ],

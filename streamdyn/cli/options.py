@@ -21,6 +21,10 @@ class Propagation(StrEnum):
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 In = Annotated[Path, typer.Option("--in", metavar="FILE", help="The index to read.")]
+Clips = Annotated[
+    Path,
+    typer.Argument(metavar="CLIPS", help="Folder with labels.csv, or a folder for each class."),
+]
 Config = Annotated[
     Path | None,
     typer.Option(

@@ -53,6 +53,16 @@ class Ensemble(nn.Module):
         h = nn.functional.silu(h @ self.second.mT + self.second_bias[:, None])
         return (h @ self.last[:, :, None])[..., 0] + self.last_bias[:, None]
 
+    def arrays(self, mean: Array, scale: Array) -> dict[str, Array]:
+        """Of `Perceptrons`, as they are now; `mean` and `scale` are `(F,)`, of its rows."""
+        found = {name: value.detach().numpy().copy() for name, value in self.named_parameters()}
+        return {"mean": mean, "scale": scale, **found}
+
+
+def scaled(rows: Array, mean: Array, scale: Array) -> Tensor:
+    """`(..., F)` float32, as `Perceptrons` scale their rows."""
+    return torch.from_numpy(np.clip((rows - mean) / scale, -5, 5).astype(np.float32))
+
 
 def fit_perceptrons(
     rows: Array,
@@ -71,7 +81,7 @@ def fit_perceptrons(
         on_epoch: Told the number of the epoch and its mean loss.
     """
     mean, scale = rows.mean(0), rows.std(0) + 1e-6
-    x = torch.from_numpy(np.clip((rows - mean) / scale, -5, 5).astype(np.float32))
+    x = scaled(rows, mean, scale)
     y = torch.from_numpy(shares.astype(np.float32))
     weights = torch.from_numpy((worth / worth.mean()).astype(np.float32))
     with torch.random.fork_rng(devices=[]):
@@ -95,8 +105,7 @@ def fit_perceptrons(
             optimizer, schedule, losses, weights,
             epochs=recipe.epochs, batch_size=recipe.batch_size, on_epoch=on_epoch,
         )  # fmt: skip
-    arrays = {name: value.detach().numpy() for name, value in network.named_parameters()}
-    return {"mean": mean, "scale": scale, **arrays}
+    return network.arrays(mean, scale)
 
 
 def descend(

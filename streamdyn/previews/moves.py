@@ -17,19 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamdyn.previews.glimpses import places_of
+
 Array = npt.NDArray[Any]
 MOVES = (-4, -1, 0, 1, 4)
 """Places that an agent may move by in a turn."""
 ROUNDS = 6
 """Turns of each agent."""
-_OWN = 5
-"""Columns besides those of the packets."""
-
-
-def start_places(count: int, parts: int) -> Array:
-    """`(k,)` rising, places that are evenly spaced; k is `count`, or `parts` where that is less."""
-    k = min(count, parts)
-    return ((np.arange(k) + 0.5) * parts / max(1, k)).astype(np.int64)
 
 
 def move_features(packets: Array, at: Array, turn: Array) -> tuple[Array, Array]:
@@ -63,11 +57,6 @@ def move_features(packets: Array, at: Array, turn: Array) -> tuple[Array, Array]
     return np.concatenate([seen, np.stack(columns, 2)], 2).astype(np.float32), free
 
 
-def num_features(packet_columns: int) -> int:
-    """Columns of `move_features`."""
-    return packet_columns + _OWN
-
-
 def moved(packets: Array, count: int, worth: Callable[[Array], Array]) -> Array:
     """Places that the agents end up at, rising.
 
@@ -76,7 +65,7 @@ def moved(packets: Array, count: int, worth: Callable[[Array], Array]) -> Array:
         count: Agents.
         worth: `(N, F)` features of moves → `(N,)`; the best free one is made.
     """
-    at = start_places(count, len(packets))
+    at = places_of(len(packets), count)
     for step in range(ROUNDS * len(at)):
         turn = step % len(at)
         features, free = move_features(packets[None], at[None], np.array([turn]))

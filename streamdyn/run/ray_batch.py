@@ -17,7 +17,6 @@ with a host, so that what is in flight is bounded by the number of workers.
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
 from collections import deque
 from collections.abc import Sequence
@@ -47,7 +46,11 @@ class WorkerFacts:
     """Of streamdyn."""
     node: str
     """Name of the machine."""
-    pid: int
+
+    @staticmethod
+    def here() -> WorkerFacts:
+        """Of this process."""
+        return WorkerFacts(__version__, platform.node())
 
 
 class Writer:
@@ -89,9 +92,7 @@ class Writer:
         self._page(media).write(result, checkpoint)
         return self._stopped
 
-    def finish(
-        self, media: MediaRow, propagation: Propagation, tuning: bytes | None
-    ) -> MediaRow:  # fmt: skip
+    def finish(self, media: MediaRow, propagation: Propagation, tuning: bytes | None) -> MediaRow:
         """A file is done; answers how the index has it."""
         stored = self._index.find(media.id)
         if stored is not None and stored.status == "done":
@@ -172,27 +173,26 @@ class RemotePage:
             Stopped: The job was told to stop.
         """
         self._ahead.append(self._writer.write.remote(self.media, result, checkpoint))
-        while len(self._ahead) > WINDOWS_AHEAD:
-            self._settle()
+        self._settle(WINDOWS_AHEAD)
 
     def finish(self, propagation: Propagation = "two-sided", tuning: bytes | None = None) -> None:
         """All windows are stored, and the file is done."""
-        while self._ahead:
-            self._settle()
+        self._settle(0)
         self.media = _get(self._writer.finish.remote(self.media, propagation, tuning))
 
     def fail(self, error: str) -> None:
         """The file is given up."""
-        while self._ahead:
-            self._settle()
+        self._settle(0)
         _get(self._writer.fail.remote(self.media, error))
 
     def close(self) -> None:
         """The writer keeps what was sent."""
 
-    def _settle(self) -> None:
-        if _get(self._ahead.popleft()):
-            raise Stopped
+    def _settle(self, left: int) -> None:
+        """Wait until no more windows than `left` are on their way."""
+        while len(self._ahead) > left:
+            if _get(self._ahead.popleft()):
+                raise Stopped
 
 
 class Worker:
@@ -224,7 +224,7 @@ class Worker:
 
     def facts(self) -> WorkerFacts:
         """What it is and where."""
-        return WorkerFacts(__version__, platform.node(), os.getpid())
+        return WorkerFacts.here()
 
     def run(self, path: str, media: MediaRow, in_prefix: bool) -> FileReport:
         """Index a file; `file_worker.FileWorker.run`."""
@@ -271,7 +271,7 @@ class RecognizerHost:
 
     def facts(self) -> WorkerFacts:
         """What it is and where."""
-        return WorkerFacts(__version__, platform.node(), os.getpid())
+        return WorkerFacts.here()
 
     async def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
         """See `Recognizer`."""
@@ -353,7 +353,12 @@ class HostedRecognizer:
         return self._recognizer.agree(propagated, looked_up)
 
 
-def _get(reference: Any) -> Any:
+def ray_module() -> Any:
+    """It takes seconds to load, and half of it has no types."""
     import ray
 
-    return ray.get(reference)
+    return ray
+
+
+def _get(reference: Any) -> Any:
+    return ray_module().get(reference)
