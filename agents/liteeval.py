@@ -8,7 +8,8 @@ Paper: Wu et al. 2019, LiteEval: A Coarse-to-Fine Framework for Resource Efficie
 Recognition, arXiv:1912.01601, section 3 (cheap features everywhere, a gate, dear features where it
 opens). Differs: grey pictures of 24 by 32 pixels instead of a light network's features, and
 likeness among them instead of an LSTM; the gate sees the whole file and was taught by the truth
-instead of Gumbel-softmax; where it stays shut nothing is copied into the recognizer's state.
+(by Gumbel-softmax as in the paper: `streamdyn train video liteeval --learner gumbel`); where it
+stays shut nothing goes into the recognizer's state, but for `context` looks at small pictures.
 
 Cost: decoding almost all of the file, and 1 ms; so it is for recognizers that cost much more than
 decoding.
@@ -26,7 +27,7 @@ from streamdyn.errors import ConfigError
 from streamdyn.nn.perceptrons import load_perceptrons
 from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Grade, Observation, Status
-from streamdyn.plan import Action, Plan
+from streamdyn.plan import Action, Effort, Plan
 from streamdyn.previews.coarse import coarse_features
 from streamdyn.previews.glimpses import places_of, seconds_of
 from streamdyn.previews.surroundings import packet_surroundings
@@ -43,12 +44,16 @@ class LiteEval:
         k: Most items to process of a file.
         gate: Likelihood of the others as a share of the likeliest one's, at least, in [0, 1].
         spacing: Least distance between two of them, as a share of the file's items over `k`.
+        context: Evenly spaced items that besides update the recognizer's state in part.
+        context_px: Side of the pictures that do.
         model: File with weights; those that come with streamdyn when not given.
     """
 
     k: int = 4
     gate: float = 0.5
     spacing: float = 0.1
+    context: int = 0
+    context_px: int = 96
     model: str | None = None
     name = "liteeval"
     previews = frozenset[Grade]()
@@ -56,10 +61,14 @@ class LiteEval:
     lookahead = WHOLE_STREAM
 
     def __post_init__(self) -> None:
-        if self.k < 1 or not 0 <= self.gate <= 1 or self.spacing < 0:
+        if (
+            (self.k < 1 or not 0 <= self.gate <= 1 or self.spacing < 0)
+            or self.context < 0 or self.context_px < 1
+        ):  # fmt: skip
             raise ConfigError(
-                "liteeval needs k >= 1, gate in [0, 1] and spacing >= 0, got "
-                f"{self.k = }, {self.gate = }, {self.spacing = }"
+                "liteeval needs k >= 1, gate in [0, 1], spacing and context >= 0 and context_px >= "
+                f"1, got {self.k = }, {self.gate = }, {self.spacing = }, {self.context = }, "
+                f"{self.context_px = }"
             )
         load_weights(self.model, self.name)
 
@@ -93,7 +102,11 @@ class LiteEval:
         wanted = np.zeros(n, np.float32)
         wanted[seen] = likely
         chosen = seen[opened(likely, seen, self.k, self.gate, self.spacing * n / self.k)]
-        return Plan.process_only(n, chosen, scores=wanted), None
+        plan = Plan.process_only(n, chosen, scores=wanted)
+        around = [int(i) for i in places_of(n, self.context) if plan.actions[i] == Action.SKIP]
+        plan.actions[around] = Action.PARTIAL
+        plan.efforts.update(dict.fromkeys(around, Effort(resolution=self.context_px)))
+        return plan, None
 
 
 def opened(

@@ -21,7 +21,7 @@ from streamdyn.pipelines.bench_actions import (
     plot_rows,
     summarized,
 )
-from streamdyn.pipelines.bench_agents import Measured
+from streamdyn.pipelines.bench_agents import OF_HEADS, OTHER_HEADS, Measured
 from streamdyn.pipelines.checks import Check, check_table
 from streamdyn.pipelines.clip_controls import ClipControls
 from streamdyn.pipelines.plots import save_plot
@@ -87,6 +87,8 @@ def page_of(measured: Measured, plots: Mapping[str, str]) -> str:
             what = "questions" if task == "queries" else task
             parts += [f"## {title}", _table(rows, controls, what)]
             parts += _picture(task, plots)
+        if task == "streams" and measured.heads:
+            parts += [_heads(measured)]
     if measured.agreement:
         parts += ["## Every frame: agreement with the full pass", _agreement(measured.agreement)]
         parts += _picture("agreement", plots)
@@ -112,7 +114,7 @@ def _table(watched: Sequence[Watched], controls: Sequence[ClipControls], what: s
         stages = "/".join(f"{row.stage_ms[stage]:.0f}" for stage in STAGES)
         cells = [
             name,
-            _right(row) if row.calls else "",
+            _right(by[row.policy].right) if row.calls else "",
             f"{row.calls:.1f}",
             f"{row.wall_ms:,.0f}" + f" ({stages})" * bool(row.calls),
             f"{row.ratio:.1f}x ({row.ratio_low:.1f} to {row.ratio_high:.1f})",
@@ -128,8 +130,27 @@ def _table(watched: Sequence[Watched], controls: Sequence[ClipControls], what: s
     return "\n".join([*lines, "", f"{rows[0].num_videos:,} {what}{how * (seeds > 1)}."])
 
 
-def _right(row: ActionRow) -> str:
-    return f"{100 * row.accuracy:.1f} ± {100 * row.standard_error:.1f} %"
+def _right(right: Any) -> str:
+    return f"{100 * right.mean():.1f} ± {100 * right.std() / math.sqrt(len(right)):.1f} %"
+
+
+def _heads(measured: Measured) -> str:
+    """How looks are pooled, over how they are chosen."""
+    by = over_seeds([*measured.streams, *measured.heads])
+    lines = [
+        "The same streams by other heads on the same pictures, with agents of the first seed: the "
+        "mean of all looks, and a GRU that takes them in one after another.",
+        "",
+        "| head | " + " | ".join(OF_HEADS) + " |",
+        "|---|" + "---|" * len(OF_HEADS),
+    ]
+    for head in ("attention", *OTHER_HEADS):
+        cells = []
+        for name in OF_HEADS:
+            found = by.get(name if head == "attention" else f"{name} by {head}")
+            cells.append("" if found is None else _right(found.right))
+        lines.append(f"| {head} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _against(
@@ -165,7 +186,7 @@ def _control(controls: Sequence[ClipControls], field: str) -> str:
         for path, right in zip(one.paths, getattr(one, field), strict=True):
             by.setdefault(path, []).append(right)
     means = np.array([np.mean(found) for found in by.values()])
-    return f"{100 * means.mean():.1f} ± {100 * means.std() / math.sqrt(len(means)):.1f} %"
+    return _right(means)
 
 
 # Agreement.

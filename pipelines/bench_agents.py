@@ -14,7 +14,7 @@ OUT/agreement/rows.jsonl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from streamdyn.pipelines.untrimmed_set import make_streams
 from streamdyn.pipelines.video_features import video_features
 from streamdyn.protocols import Recognizer
 from streamdyn.recognizers.actions import Actions
+from streamdyn.recognizers.actions_gru import ActionsGru
 
 TASKS = ("clips", "streams", "queries", "agreement")
 NUM_FOLDS = 5
@@ -53,9 +54,12 @@ OF_STREAMS = (
 LEARNED = (
     "scsampler:k=4", "scsampler:k=8", "scsampler:k=12", "ocsampler:k=8", "ocsampler:k=12",
     "marl:k=8", "marl:k=12", "adaframe:k=4", "adaframe", "ffnet", "skip_rnn", "liteeval:k=1",
-    "liteeval",
+    "liteeval", "liteeval:context=4", "liteeval by gumbel",
 )  # fmt: skip
-"""Of streams; each trained from every seed."""
+"""Of streams; each trained from every seed, by the truth where no other learner is named."""
+OTHER_HEADS = ("mean", "gru")
+OF_HEADS = ("uniform_k:k=12", "liteeval", "liteeval:context=4")
+"""Of streams, by each head, with agents of the first seed."""
 OF_QUERIES = (
     DENSE, "uniform_k:k=10", "uniform_k:k=20", "uniform_k:k=40", "random:share=0.03",
     "query_search:query=any", "query_search:query=any,k=30",
@@ -76,6 +80,8 @@ class Measured:
     clips: list[Watched] = field(default_factory=list)
     controls: list[ClipControls] = field(default_factory=list)
     streams: list[Watched] = field(default_factory=list)
+    heads: list[Watched] = field(default_factory=list)
+    """Of the streams too; a policy is `name by head`."""
     queries: list[Watched] = field(default_factory=list)
     agreement: list[Row] = field(default_factory=list)
 
@@ -124,7 +130,7 @@ class AgentBench:
             if "clips" in tasks:
                 self._clips(fold, found)
             if "streams" in tasks:
-                found.streams += self._streams(fold)
+                self._streams(fold, found)
             if "queries" in tasks:
                 found.queries += self._queries(fold)
         if "agreement" in tasks:
@@ -152,7 +158,7 @@ class AgentBench:
             policies = {f"{name}@{seed}": _built(name) for name in OF_CLIPS}
             found.clips += bench_actions(asked, recognizer, policies, folder, on_step=self.on_step)
 
-    def _streams(self, fold: int) -> list[Watched]:
+    def _streams(self, fold: int, found: Measured) -> None:
         folder = self._folder(fold) / "streams"
         make_streams(
             self._set, self.idle, folder, share=1 / 11, num_train=self.num_train,
@@ -161,26 +167,42 @@ class AgentBench:
         policies: dict[str, Any] = {name: _built(name) for name in OF_STREAMS}
         taught: Taught | None = None
         # Every agent is judged with the head of the first seed.
-        wanted = [("actions", 0), *((name, s) for s in range(self.seeds) for name in LOOKING)]
-        for agent, seed in wanted:
-            target = self._weights(fold, agent, seed)
+        wanted = [("actions", 0), ("actions_gru", 0)]
+        wanted += [
+            (name, s) for s in range(self.seeds) for name in (*LOOKING, "liteeval by gumbel")
+        ]
+        for name, seed in wanted:
+            agent, _, learner = name.partition(" by ")
+            target = self._weights(fold, name, seed)
             if not target.exists():
                 videos = labelled_videos([self.clips, folder / "train"], without_fold=fold)
                 pairs = self._paired(videos)
                 if taught is None:
                     taught = teach(pairs, 0, self.on_step)
-                self.on_step(f"fold {fold}, seed {seed}: {agent}")
-                train_labelled(agent, pairs, target, seed=seed, taught=taught)
+                self.on_step(f"fold {fold}, seed {seed}: {name}")
+                train_labelled(
+                    agent, pairs, target, seed=seed, taught=taught, learner=learner or "truth"
+                )
         for seed in range(self.seeds):
             for name in LEARNED:
-                model = str(self._weights(fold, name.partition(":")[0], seed))
-                policies[f"{name}@{seed}"] = _built(name, model=model)
-        recognizer = self._judge(self._weights(fold, "actions", 0))
+                agent = name.partition(":")[0]
+                weights = str(self._weights(fold, agent, seed))
+                policies[f"{name}@{seed}"] = _built(name.partition(" by ")[0], model=weights)
+        model = self._weights(fold, "actions", 0)
         asked = labelled_videos([folder / "test"])
-        found: list[Watched] = bench_actions(
-            asked, recognizer, policies, folder, on_step=self.on_step
+        found.streams += bench_actions(
+            asked, self._judge(model), policies, folder, on_step=self.on_step
         )
-        return found
+        for head in OTHER_HEADS:
+            other = (
+                ActionsGru(model=str(self._weights(fold, "actions_gru", 0)))
+                if head == "gru"
+                else Actions(model=str(model), pool="mean")
+            )
+            other.setup(self.config.device)
+            some = {name: policies.get(name) or policies[f"{name}@0"] for name in OF_HEADS}
+            rows = bench_actions(asked, other, some, folder, on_step=self.on_step)
+            found.heads += [replace(row, policy=f"{row.policy} by {head}") for row in rows]
 
     def _queries(self, fold: int) -> list[Watched]:
         folder = self._folder(fold) / "queries"
@@ -244,7 +266,8 @@ class AgentBench:
         return self.out / f"fold-{fold}"
 
     def _weights(self, fold: int, agent: str, seed: int) -> Path:
-        return self._folder(fold) / f"seed-{seed}" / f"{agent}.safetensors"
+        file = f"{agent.replace(' by ', '-')}.safetensors"
+        return self._folder(fold) / f"seed-{seed}" / file
 
     @cached_property
     def _set(self) -> ClipSet:

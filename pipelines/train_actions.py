@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError
 from streamdyn.learning.perceptrons import PerceptronRecipe, descend, fit_perceptrons
+from streamdyn.learning.rounds import Rounds
 from streamdyn.pipelines.labelled_videos import Labelled
 from streamdyn.pipelines.unseen_heads import Lesson
 from streamdyn.previews.surroundings import packet_surroundings
@@ -27,7 +28,10 @@ LOOKS = (6, 12, 24, 40)
 
 
 def fit_head(
-    videos: Pairs, seed: int = 0, on_epoch: OnEpoch = lambda epoch, loss: None
+    videos: Pairs,
+    seed: int = 0,
+    on_epoch: OnEpoch = lambda epoch, loss: None,
+    rounds: Rounds | None = None,
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Weights of a linear head, and its labels; pictures of actions teach it, each video alike.
 
@@ -64,7 +68,7 @@ def fit_head(
 
         descend(
             optimizer, schedule, losses, weights,
-            epochs=HEAD_EPOCHS, batch_size=size, on_epoch=on_epoch,
+            epochs=HEAD_EPOCHS, batch_size=size, on_epoch=on_epoch, rounds=rounds, head=head,
         )  # fmt: skip
     weight = head.weight.detach().numpy() / scale
     return {"weight": weight, "bias": head.bias.detach().numpy() - weight @ mean}, labels
@@ -130,6 +134,7 @@ def fit_saliency(
     taught: Sequence[Lesson],
     seed: int = 0,
     on_epoch: OnEpoch = lambda epoch, loss: None,
+    rounds: Rounds | None = None,
 ) -> dict[str, Array]:
     """Perceptrons that know from packet sizes how sure a head will be of the right answer.
 
@@ -137,6 +142,7 @@ def fit_saliency(
         taught: Untrimmed streams.
         seed: Of weights and order.
         on_epoch: Told the number of the epoch and its mean loss.
+        rounds: Keeps what was learned after every epoch.
     """
     rows, shares, worth = [], [], []
     for lesson in taught:
@@ -144,6 +150,5 @@ def fit_saliency(
         shares.append(np.where(lesson.inside, lesson.said[:, lesson.target], 0.0))
         worth.append(np.full(len(lesson.said), 1 / len(lesson.said)))
     recipe = PerceptronRecipe(seed=seed, epochs=12)
-    return fit_perceptrons(
-        np.concatenate(rows), np.concatenate(shares), np.concatenate(worth), recipe, on_epoch
-    )
+    x, y, counts = (np.concatenate(parts) for parts in (rows, shares, worth))
+    return fit_perceptrons(x, y, counts, recipe, on_epoch, rounds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from streamdyn.learning.perceptrons import Ensemble, PerceptronRecipe, fit_perceptrons, scaled
+from streamdyn.learning.rounds import Best, Rounds
 from streamdyn.learning.subsets import draw_subsets, subset_log_prob
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
@@ -58,6 +60,7 @@ def fit_liteeval(
     taught: Sequence[Rehearsal],
     seed: int = 0,
     on_epoch: OnRound = lambda epoch, loss: None,
+    kept: Rounds | None = None,
 ) -> dict[str, Array]:
     """Perceptrons that know by small grey pictures which ones show an action.
 
@@ -65,11 +68,13 @@ def fit_liteeval(
         taught: Streams.
         seed: Of weights and order.
         on_epoch: Told the number of the epoch and its mean loss.
+        kept: What was done before.
     """
     rows = [one.coarse(one.places(PARTS)) for one in taught]
     inside = [one.lesson.inside[one.places(PARTS)] for one in taught]
     x, y = np.concatenate(rows), np.concatenate(inside).astype(np.float32)
-    return fit_perceptrons(x, y, np.ones(len(y)), PerceptronRecipe(seed=seed, epochs=15), on_epoch)
+    recipe = PerceptronRecipe(seed=seed, epochs=15)
+    return fit_perceptrons(x, y, np.ones(len(y)), recipe, on_epoch, kept)
 
 
 # Pre-sampling.
@@ -84,6 +89,7 @@ def fit_ocsampler(
     k: int = 6,
     rounds: int = 30,
     draws: int = 8,
+    kept: Rounds | None = None,
 ) -> dict[str, Array]:
     """Perceptrons whose best `k` places are worth most as a set; REINFORCE.
 
@@ -95,6 +101,7 @@ def fit_ocsampler(
         k: Looks in a set.
         rounds: Times that all streams are gone through.
         draws: Sets a stream and round.
+        kept: What was done before.
     """
     learn, held = split(taught)
     noise = torch.Generator().manual_seed(seed)
@@ -107,9 +114,10 @@ def fit_ocsampler(
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     usual = [one.share_right(one.places(k).tolist()) for one in learn]
 
-    best = network.arrays(mean, scale)
-    best_worth = _worth_of_set(held, best, k)
-    for number in range(rounds):
+    best = Best()
+    best.offer(start, _worth_of_set(held, start, k))
+    parts = {"network": network, "optimizer": optimizer, "noise": noise, "best": best}
+    for number in (kept or Rounds()).over("sets", rounds, **parts):
         rewards = []
         order = torch.randperm(len(learn), generator=noise).tolist()
         for first in range(0, len(order), BATCH):
@@ -133,10 +141,8 @@ def fit_ocsampler(
             optimizer.step()
         on_round(number, float(np.mean(rewards)))
         arrays = network.arrays(mean, scale)
-        found = _worth_of_set(held, arrays, k)
-        if found > best_worth:
-            best, best_worth = arrays, found
-    return best
+        best.offer(arrays, _worth_of_set(held, arrays, k))
+    return best.arrays
 
 
 def _worth_of_set(held: Sequence[Rehearsal], arrays: dict[str, Array], k: int) -> float:
@@ -153,7 +159,12 @@ def _worth_of_set(held: Sequence[Rehearsal], arrays: dict[str, Array], k: int) -
 
 
 def fit_adaframe(
-    taught: Sequence[Rehearsal], seed: int, on_round: OnRound, *, rounds: int = ROUNDS
+    taught: Sequence[Rehearsal],
+    seed: int,
+    on_round: OnRound,
+    *,
+    rounds: int = ROUNDS,
+    kept: Rounds | None = None,
 ) -> dict[str, Array]:
     """Perceptrons that foresee what share of the evidence shows an action after one more look.
 
@@ -163,13 +174,13 @@ def fit_adaframe(
         on_round: Told the number of the round and the share after `JUDGED_AT` looks, on streams
             that were held out.
         rounds: Each looks as the one before has learned, explores, and learns from all so far.
+        kept: What was done before.
     """
     learn, held = split(taught)
     dice = np.random.default_rng(seed)
     rows: list[Array] = []
     shares: list[Array] = []
-    best: dict[str, Array] = {}
-    best_worth, foresee = -1.0, None
+    best, foresee = Best(), None
     for number in range(rounds):
         for one in learn:
             looks = jumps(one, foresee, MOST_LOOKS, dice)
@@ -182,13 +193,13 @@ def fit_adaframe(
                 shares.append(np.array(after))
         x, y = np.concatenate(rows), np.concatenate(shares)
         recipe = PerceptronRecipe(seed=seed + number, epochs=4)
-        arrays = fit_perceptrons(x, y, np.ones(len(y)), recipe)
+        fitted = partial(fit_perceptrons, x, y, np.ones(len(y)), recipe)
+        arrays = (kept or Rounds()).once(f"jumps-{number}", fitted)
         foresee = Perceptrons(**arrays)
         worth = float(np.mean([one.share_inside(jumps(one, foresee, JUDGED_AT)) for one in held]))
         on_round(number, worth)
-        if worth > best_worth:
-            best, best_worth = arrays, worth
-    return best
+        best.offer(arrays, worth)
+    return best.arrays
 
 
 def jumps(
@@ -240,6 +251,7 @@ def fit_ffnet(
     *,
     unit: int = 3,
     rounds: int = 10,
+    kept: Rounds | None = None,
 ) -> dict[str, Array]:
     """Perceptrons of what a hop is worth in the long run, between 0 and 1; fitted Q iteration.
 
@@ -251,12 +263,12 @@ def fit_ffnet(
         on_round: Told the number of the round and the mean reward of streams that were held out.
         unit: Items of the shortest hop.
         rounds: Each hops as the one before has learned, explores, and learns from all so far.
+        kept: What was done before.
     """
     learn, held = split(taught)
     dice = np.random.default_rng(seed)
     taken: list[Hop] = []
-    best: dict[str, Array] = {}
-    best_worth, worth_of = -np.inf, None
+    best, worth_of = Best(), None
     for number in range(rounds):
         explore = 1.0 if worth_of is None else max(0.1, 1 - number / 3)
         for one in learn:
@@ -267,15 +279,15 @@ def fit_ffnet(
         for step in range(3 if number == 0 else 2):
             y = _to_share(rewards + discounts * _best_after(taken, worth_of))
             recipe = PerceptronRecipe(seed=seed + 10 * number + step, epochs=6)
-            arrays = fit_perceptrons(x, y, np.ones(len(y)), recipe)
+            fitted = partial(fit_perceptrons, x, y, np.ones(len(y)), recipe)
+            arrays = (kept or Rounds()).once(f"hops-{number}-{step}", fitted)
             worth_of = Perceptrons(**arrays)
         prices = (PRICES[0], 0.02, PRICES[1])
         found = [hops(one, worth_of, unit, price) for one in held for price in prices]
         worth = float(np.mean([sum(hop.reward for hop in run) for run in found]))
         on_round(number, worth)
-        if worth > best_worth:
-            best, best_worth = arrays, worth
-    return best
+        best.offer(arrays, worth)
+    return best.arrays
 
 
 def hops(

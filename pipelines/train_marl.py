@@ -11,6 +11,7 @@ import torch
 
 from streamdyn.errors import ConfigError
 from streamdyn.learning.perceptrons import Ensemble, scaled
+from streamdyn.learning.rounds import Best, Rounds
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_looks import BATCH, PARTS, OnRound, split
@@ -28,6 +29,7 @@ def fit_marl(
     k: int = 8,
     rounds: int = 24,
     draws: int = 6,
+    kept: Rounds | None = None,
 ) -> dict[str, Array]:
     """Perceptrons by which `k` agents move, each paid by what all looks are worth; REINFORCE.
 
@@ -38,6 +40,7 @@ def fit_marl(
         k: Agents.
         rounds: Times that all streams are gone through.
         draws: Games a stream and round.
+        kept: What was done before.
 
     Raises:
         ConfigError: A stream is too short.
@@ -56,9 +59,9 @@ def fit_marl(
     network.eval()
     optimizer = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=1e-3)
 
-    best: dict[str, Array] = {}
-    best_worth = -np.inf
-    for number in range(rounds):
+    best = Best()
+    parts = {"network": network, "optimizer": optimizer, "dice": dice, "best": best}
+    for number in (kept or Rounds()).over("games", rounds, **parts):
         rewards = []
         for batch in np.array_split(dice.permutation(len(learn)), -(-len(learn) // BATCH)):
             games = np.repeat(batch, draws)
@@ -93,9 +96,8 @@ def fit_marl(
         arrays = network.arrays(mean, scale)
         worth_of = Perceptrons(**arrays)
         found = float(np.mean([one.share_right(stands(one, k, worth_of)) for one in held]))
-        if found > best_worth:
-            best, best_worth = arrays, found
-    return best
+        best.offer(arrays, found)
+    return best.arrays
 
 
 def stands(one: Rehearsal, k: int, worth_of: Perceptrons) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from streamdyn.learning.rounds import Best, Rounds
 from streamdyn.nn.cells import Cell
 from streamdyn.nn.gates import round_straight_through
 from streamdyn.pipelines.rehearsal import Rehearsal
@@ -60,6 +60,7 @@ def fit_skip_rnn(
     on_round: Callable[[int, float], None],
     *,
     rounds: int = 40,
+    kept: Rounds | None = None,
 ) -> dict[str, Array]:
     """Arrays of `skip_rnn`, by straight-through gradients.
 
@@ -68,6 +69,7 @@ def fit_skip_rnn(
         seed: Of weights and order.
         on_round: Told the number of the round and the mean loss.
         rounds: Times that all streams are gone through.
+        kept: What was done before.
     """
     embeddings = np.concatenate([one.lesson.embeddings[::EVERY] for one in taught])
     mean = embeddings.mean(0)
@@ -80,8 +82,9 @@ def fit_skip_rnn(
         torch.manual_seed(seed)
         network = SkipGate()
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3, weight_decay=1e-3)
-    best, best_loss = copy.deepcopy(network.state_dict()), np.inf
-    for number in range(rounds):
+    best = Best()
+    parts = {"network": network, "optimizer": optimizer, "noise": noise, "best": best}
+    for number in (kept or Rounds()).over("skips", rounds, **parts):
         order = torch.split(torch.randperm(len(streams), generator=noise), BATCH)
         total = 0.0
         for batch in order:
@@ -92,10 +95,8 @@ def fit_skip_rnn(
             optimizer.step()
             total += float(loss.detach()) * len(batch) / len(streams)
         on_round(number, total)
-        if total < best_loss:
-            best, best_loss = copy.deepcopy(network.state_dict()), total
-    network.load_state_dict(best)
-    return {"mean": mean, "basis": basis, **arrays_of(network)}
+        best.offer(arrays_of(network), -total)
+    return {"mean": mean, "basis": basis, **best.arrays}
 
 
 def arrays_of(network: SkipGate) -> dict[str, Array]:

@@ -19,12 +19,16 @@ from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.learning.logs import Log, no_log
 from streamdyn.learning.perceptrons import PerceptronRecipe
+from streamdyn.learning.rounds import Rounds
 from streamdyn.nn.weights import load_weights, save_weights
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_actions import Pairs, fit_attention, fit_head, fit_saliency
 from streamdyn.pipelines.train_bisect import SHORT, explored, fit, share_at
+from streamdyn.pipelines.train_gate import fit_gate
+from streamdyn.pipelines.train_gru_head import fit_gru_head
 from streamdyn.pipelines.train_looks import (
     PARTS,
+    OnRound,
     fit_adaframe,
     fit_ffnet,
     fit_liteeval,
@@ -39,8 +43,10 @@ from streamdyn.replay import ReplayResult, replay
 
 LOOKING = ("scsampler", "ocsampler", "marl", "adaframe", "ffnet", "skip_rnn", "liteeval")
 """Those that learn where to look."""
-LABELLED = ("actions", *LOOKING)
-"""Those that learn from labels; `actions` is the recognizer of that name."""
+HEADS = ("actions", "actions_gru")
+"""Recognizers of these names."""
+LABELLED = (*HEADS, *LOOKING)
+"""Those that learn from labels."""
 AGENTS = ("learned_bisect", *LABELLED)
 TARGETS = (0.95, 0.96, 0.97, 0.98, 0.99)
 KNOBS = (3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0)
@@ -58,6 +64,7 @@ def train_agent(
     seed: int = 0,
     leave_one_out: bool = False,
     command: str = "",
+    kept: Rounds | None = None,
     on_step: OnStep = lambda step: None,
     log: Log = no_log,
 ) -> dict[str, Any]:
@@ -71,6 +78,7 @@ def train_agent(
         seed: Of weights and order.
         leave_one_out: Train once more for every long video, without it, and compare there.
         command: For the card.
+        kept: What was done before.
         on_step: Told what is done now.
         log: Told the loss of every epoch, and what a round was worth.
 
@@ -94,7 +102,7 @@ def train_agent(
     intervals = explored(videos, recognizer, seed)
     recipe = PerceptronRecipe(seed=seed)
     on_step("training")
-    arrays = fit(intervals, recipe, _told(on_step, log))
+    arrays = fit(intervals, recipe, _told(on_step, log), kept)
     facts: dict[str, Any] = {
         "recognizer": videos[0].recognizer,
         "long_videos": len(long),
@@ -126,7 +134,9 @@ def train_labelled(
     *,
     seed: int = 0,
     taught: Taught | None = None,
+    learner: str = "truth",
     command: str = "",
+    kept: Rounds | None = None,
     on_step: OnStep = lambda step: None,
     log: Log = no_log,
 ) -> dict[str, Any]:
@@ -139,7 +149,9 @@ def train_labelled(
         target: The file to write.
         seed: Of weights and order.
         taught: What `teach` says of these videos; worked out when it is needed and not given.
+        learner: How the gate of `liteeval` learns: by the `truth`, or by `gumbel`.
         command: For the card.
+        kept: What was done before.
         on_step: Told what is done now.
         log: Told the loss of every epoch, and what a round was worth.
 
@@ -149,6 +161,11 @@ def train_labelled(
     """
     if agent not in LABELLED:
         raise UnknownName("agent that learns from labels", agent, LABELLED)
+    if learner != "truth" and (agent, learner) != ("liteeval", "gumbel"):
+        raise ConfigError(
+            f"{agent} does not learn by {learner!r}; liteeval learns by truth or by gumbel, the "
+            "others in one way each"
+        )
     began = time.perf_counter()
     on_epoch = _told(on_step, log)
     clips = [pair for pair in videos if pair[0].trimmed]
@@ -160,16 +177,21 @@ def train_labelled(
         "seed": seed,
         "command": command,
     }
-    if agent == "actions":
-        arrays, labels = fit_head(clips, seed, on_epoch)
+    if agent in HEADS:
+        arrays, labels = fit_head(clips, seed, on_epoch, kept)
         width = build("recognizer", facts["recognizer"].partition("-")[0]).input.width
         facts |= {"labels": labels, "resolution": width}
-        if len(clips) == len(videos):
+        if agent == "actions_gru":
+            streams = [one.lesson for one in (taught or teach(videos, seed, on_step))[1]]
+            arrays = fit_gru_head(streams, arrays, seed, on_epoch, kept)
+        elif len(clips) == len(videos):
             arrays["attention"] = load_weights(None, "actions").arrays["attention"]
         else:
             arrays["attention"] = (taught or teach(videos, seed, on_step))[0]
     else:
-        arrays = _looks(agent, (taught or teach(videos, seed, on_step))[1], seed, on_step, log)
+        rehearsals = (taught or teach(videos, seed, on_step))[1]
+        told = _told(on_step, log), _told_worth(on_step, log)
+        arrays = _looks(agent if learner == "truth" else learner, rehearsals, seed, *told, kept)
         facts |= {"every": EVERY} if agent == "skip_rnn" else {"parts": PARTS}
     facts["training_seconds"] = round(time.perf_counter() - began)
     _write(target, agent, arrays, facts)
@@ -190,29 +212,41 @@ def teach(videos: Pairs, seed: int = 0, on_step: OnStep = lambda step: None) -> 
 
 
 def _looks(
-    agent: str, taught: Sequence[Rehearsal], seed: int, on_step: OnStep, log: Log
+    agent: str,
+    taught: Sequence[Rehearsal],
+    seed: int,
+    on_epoch: OnRound,
+    on_round: OnRound,
+    kept: Rounds | None,
 ) -> dict[str, Any]:
+    in_rounds = {
+        "adaframe": fit_adaframe,
+        "ffnet": fit_ffnet,
+        "skip_rnn": fit_skip_rnn,
+        "marl": fit_marl,
+        "gumbel": fit_gate,
+    }
+    arrays: dict[str, Any]
+    if agent in in_rounds:
+        arrays = in_rounds[agent](taught, seed, on_round, kept=kept)
+    elif agent == "liteeval":
+        arrays = fit_liteeval(taught, seed, on_epoch, kept)
+    else:
+        arrays = fit_saliency([one.lesson for one in taught], seed, on_epoch, kept)
+    return (
+        fit_ocsampler(taught, arrays, seed, on_round, kept=kept) if agent == "ocsampler" else arrays
+    )
+
+
+def _told_worth(on_step: OnStep, log: Log) -> OnRound:
     def told(number: int, worth: float) -> None:
         on_step(f"round {number}: {worth:.3f}")
         log("worth", number, worth)
 
-    arrays: dict[str, Any]
-    if agent == "adaframe":
-        arrays = fit_adaframe(taught, seed, told)
-    elif agent == "ffnet":
-        arrays = fit_ffnet(taught, seed, told)
-    elif agent == "skip_rnn":
-        arrays = fit_skip_rnn(taught, seed, told)
-    elif agent == "marl":
-        arrays = fit_marl(taught, seed, told)
-    elif agent == "liteeval":
-        arrays = fit_liteeval(taught, seed, _told(on_step, log))
-    else:
-        arrays = fit_saliency([one.lesson for one in taught], seed, _told(on_step, log))
-    return fit_ocsampler(taught, arrays, seed, told) if agent == "ocsampler" else arrays
+    return told
 
 
-def _told(on_step: OnStep, log: Log) -> Callable[[int, float], None]:
+def _told(on_step: OnStep, log: Log) -> OnRound:
     def told(epoch: int, loss: float) -> None:
         on_step(f"epoch {epoch}: loss {loss:.3f}")
         log("loss", epoch, loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -61,13 +62,16 @@ class OpenWindow:
 
 
 def by_spec(spec: FrameSpec, plan: Plan, indices: Array) -> list[tuple[FrameSpec, list[int]]]:
-    """Group items by the picture they need; efforts may ask for another resolution."""
-    groups: dict[FrameSpec, list[int]] = {}
-    for i in map(int, indices):
-        side = plan.efforts.get(i, FULL_EFFORT).resolution
-        wanted = spec if side is None else FrameSpec(side, side, spec.pixel_format)
-        groups.setdefault(wanted, []).append(i)
-    return list(groups.items())
+    """Runs of items that need one picture; efforts may ask for another resolution.
+
+    In the order of the items: a decoder that has gone past one would have to go back.
+    """
+
+    def wanted(index: int) -> FrameSpec:
+        side = plan.efforts.get(index, FULL_EFFORT).resolution
+        return spec if side is None else FrameSpec(side, side, spec.pixel_format)
+
+    return [(found, list(run)) for found, run in groupby(map(int, indices), wanted)]
 
 
 def media_seconds(block: Block, after_ticks: int | None) -> float:

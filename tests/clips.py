@@ -384,8 +384,14 @@ def with_audio(path: Path) -> None:
 
 def tone_packets(container: av.container.OutputContainer, seconds: float) -> list[av.Packet]:
     """Encode a 440 Hz tone as a new AAC stream of `container`."""
+    times = np.arange(int(seconds * 16_000)) / 16_000
+    return sound_packets(container, np.sin(2 * np.pi * 440 * times))
+
+
+def sound_packets(container: av.container.OutputContainer, wave: npt.NDArray) -> list[av.Packet]:
+    """Encode sound, 16,000 samples a second in [-1, 1], as a new AAC stream of `container`."""
     stream = container.add_stream("aac", rate=16_000, layout="mono")
-    wave = np.sin(2 * np.pi * 440 / 16_000 * np.arange(int(seconds * 16_000)), dtype=np.float32)
+    wave = wave.astype(np.float32)
     coded = []
     for start in range(0, len(wave), 1024):
         samples = np.ascontiguousarray(wave[None, start : start + 1024])

@@ -7,24 +7,30 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from clips import packets, sound_packets, x264
 from command import streamdyn
 from labelled_clips import COLOURS, film, labelled_data
 from passes import watch
 
+from streamdyn.agents.scsampler import strangeness
 from streamdyn.clock import Pts
-from streamdyn.errors import ConfigError, RecognizerError, StoreError
+from streamdyn.errors import ConfigError, RecognizerError, SourceError, StoreError
 from streamdyn.items import Item, Selection
+from streamdyn.learning.rounds import Rounds
 from streamdyn.nn.weights import load_weights, save_weights
 from streamdyn.pipelines.bench_actions import mcnemar, read_rows, summarized
 from streamdyn.pipelines.labelled_videos import labelled_videos
 from streamdyn.pipelines.train_actions import HEAD_EPOCHS
+from streamdyn.pipelines.train_video import train_labelled
 from streamdyn.previews.glimpses import FAR_SECONDS
 from streamdyn.previews.surroundings import NUM_FEATURES, packet_surroundings
 from streamdyn.recognizers.actions import MOST_LOOKS, Actions
 from streamdyn.registry import build
 from streamdyn.sources.synthetic import Synthetic
+from streamdyn.sources.video_av import VideoAv
 from streamdyn.testing.streams import ListSource
 
 DIM, LABELS = 8, ["jump", "run"]
@@ -123,6 +129,35 @@ def test_scsampler_looks_at_k_different_items(num_items: int) -> None:
         assert len(seen.processed) == min(6, num_items)
 
 
+def test_scsampler_hears_what_is_out_of_place(tmp_path: Path) -> None:
+    """Ten seconds of a hum, and a shrill second in it that no picture shows."""
+    path, first, stop = tmp_path / "hum.mp4", 150, 175
+    times = np.arange(10 * 16_000) / 16_000
+    is_shrill = (times >= first / 25) & (times < stop / 25)
+    wave = 0.5 * np.sin(2 * np.pi * np.where(is_shrill, 4000, 200) * times)
+    with av.open(str(path), "w") as container:
+        coded = packets("libx264", 250, x264(250, "bframes=0"), container=container)
+        coded += sound_packets(container, wave)
+        container.mux(sorted(coded, key=lambda packet: packet.dts * packet.time_base))
+    seen = watch(
+        VideoAv(path), build("policy", "scsampler", k=2, even=0.0, spacing=0.0, listen=1.0)
+    )
+    assert all(first - 6 <= item < stop + 6 for item in seen.processed)
+    assert len(seen.processed) == 2
+    assert seen.summary.receipt.preview_ms > 0
+    deaf = watch(VideoAv(path), build("policy", "scsampler", k=2, even=0.0))
+    assert deaf.summary.receipt.preview_ms == 0
+    film(tmp_path / "mute.mp4", COLOURS["red"], 20)
+    with pytest.raises(SourceError, match="has no audio stream"):
+        watch(VideoAv(tmp_path / "mute.mp4"), build("policy", "scsampler", listen=0.5))
+    mels = np.zeros((3, 32), np.float32)
+    mels[1] = np.nan
+    assert strangeness(mels).tolist() == [0, 0, 0]
+    mels[2] = 2.0
+    assert strangeness(mels).tolist() == [1, 0, 1]
+    assert strangeness(np.full((2, 32), np.nan)).tolist() == [0, 0]
+
+
 def test_surroundings_are_finite_and_know_what_comes_before_and_after() -> None:
     block = Synthetic(num_items=64, keyframe_every=64).open().next_block()
     assert block is not None
@@ -134,7 +169,12 @@ def test_surroundings_are_finite_and_know_what_comes_before_and_after() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("frame_exit", {"k": 0}), ("frame_exit", {"confidence": 0.0}), ("scsampler", {"even": 2.0})],
+    [
+        ("frame_exit", {"k": 0}),
+        ("frame_exit", {"confidence": 0.0}),
+        ("scsampler", {"even": 2.0}),
+        ("scsampler", {"listen": -0.1}),
+    ],
 )
 def test_options_that_make_no_sense_are_refused(name: str, options: dict) -> None:
     with pytest.raises(ConfigError, match=f"{name} needs"):
@@ -175,11 +215,12 @@ def test_one_command_a_step_from_raw_clips_to_the_table(data: Path, tmp_path: Pa
     assert json.loads(joined.stdout) == {"out": str(streams), "train": 4, "test": 2}
     for arguments in [
         [agent, str(clips), str(streams / "train"), "--without-fold", "0"]
-        for agent in ("actions", *AGENTS)
+        for agent in ("actions", "actions_gru", *AGENTS)
     ]:
         logs = ["--log-dir", str(out / "logs")]
         done = streamdyn("train", "video", *arguments, "--out", str(out), *logs)
         assert done.exit_code == 0, done.stderr
+    assert not list(out.glob("*.rounds"))
     assert len(scalars(out / "logs" / "actions")) >= HEAD_EPOCHS
     assert {name for name, _, _ in scalars(out / "logs" / "ffnet")} == {"ffnet/worth"}
     assert "labels: blue, red" in (out / "actions.md").read_text()
@@ -238,6 +279,11 @@ def test_one_command_from_raw_clips_to_an_agent(data: Path, tmp_path: Path) -> N
     facts = json.loads(done.stdout)
     assert (facts["clips"], facts["streams"], facts["failures"]) == (10, 3, {})
     weights = load_weights(facts["model"], "scsampler").arrays
+    # What another training left there is not gone on with.
+    rounds = Rounds(tmp_path / "scsampler.rounds", "another command")
+    refused = streamdyn(*command, "--out", str(tmp_path))
+    assert (refused.exit_code, "holds another training" in refused.stderr) == (2, True)
+    rounds.forget()
     again = streamdyn(*command, "--out", str(tmp_path), "--json")
     assert again.exit_code == 0, again.stderr
     assert len(list((tmp_path / "streams" / "train").glob("*.mp4"))) == 3
@@ -257,5 +303,7 @@ def test_folds_split_clips_and_nothing_is_nothing(data: Path, tmp_path: Path) ->
     film(one / "a.mp4", COLOURS["red"], 3)
     with (one / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "label"], ["a.mp4", "red"]])
+    with pytest.raises(ConfigError, match="scsampler does not learn by 'gumbel'"):
+        train_labelled("scsampler", [], tmp_path / "s.safetensors", learner="gumbel")
     with pytest.raises(ConfigError, match="of one class"):
         labelled_videos([one])

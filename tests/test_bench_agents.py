@@ -17,7 +17,7 @@ from labelled_clips import COLOURS, film, labelled_data
 
 from streamdyn.pipelines.agents_report import faster_than_even, targets
 from streamdyn.pipelines.bench_actions import Watched, difference, over_seeds, summarized
-from streamdyn.pipelines.bench_agents import LEARNED, OF_STREAMS, Measured
+from streamdyn.pipelines.bench_agents import LEARNED, OF_HEADS, OF_STREAMS, OTHER_HEADS, Measured
 
 STAGES = ("demux", "decode", "convert", "preview", "policy", "recognize")
 
@@ -112,14 +112,16 @@ def test_one_command_from_raw_clips_to_the_page_goes_on_after_kill_9(
     process.wait()
     before = kept.read_text().rpartition("\n")[0].splitlines()
     weights = {p: p.read_bytes() for p in (out / "fold-0").rglob("*.safetensors")}
-    assert len(weights) == 9
+    assert len(weights) == 11
     done = streamdyn(*command, "--json")
     assert done.exit_code == 0, done.stderr
     after = kept.read_text().splitlines()
     assert after[: len(before)] == before
     policies = {json.loads(line)["policy"] for line in after}
-    assert policies == {*OF_STREAMS, *(f"{name}@0" for name in LEARNED), "demux only"}
-    assert len(after) == 2 * len(policies)
+    learned = {f"{name}@0" for name in LEARNED}
+    assert policies == {*OF_STREAMS, *learned, *OF_HEADS, "demux only"}
+    by_heads = len(OTHER_HEADS) * (len(OF_HEADS) + 1)
+    assert len(after) == 2 * (len(OF_STREAMS) + len(learned) + 1 + by_heads)
     assert all(path.read_bytes() == data for path, data in weights.items())
     measured = json.loads(done.stdout)
     assert len(measured["agreement"]) == 2 * len({r["policy"] for r in measured["agreement"]})
@@ -128,6 +130,8 @@ def test_one_command_from_raw_clips_to_the_page_goes_on_after_kill_9(
         assert f"![{name}](agents_{name}.png)" in text
         assert (page.parent / f"agents_{name}.png").stat().st_size > 5000
     assert "| metadata alone (control) |" in text
+    assert text.count("| mean | ") == text.count("| gru | ") == 1
+    assert {row["policy"] for row in measured["heads"]} >= {f"{OF_HEADS[1]} by gru"}
     again = streamdyn(*command)
     assert again.exit_code == 0, again.stderr
     assert kept.read_text().splitlines() == after

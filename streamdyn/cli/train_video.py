@@ -54,6 +54,10 @@ def train(
             "--without-fold", metavar="N", help="Leave out this fifth of labelled clips, from 0."
         ),
     ] = None,
+    learner: Annotated[
+        str,
+        typer.Option("--learner", metavar="NAME", help="Of liteeval's gate: truth, or gumbel."),
+    ] = "truth",
     log_dir: Annotated[
         Path | None,
         typer.Option(
@@ -70,14 +74,16 @@ def train(
 ) -> None:
     """Train an agent on full passes over videos, and write its weights and card.
 
-    The full passes are made first, and kept: the same command goes on where it stopped. Use the
-    result as `--policy AGENT:model=DIR/AGENT.safetensors`.
+    The full passes are made first, and kept, and so is every round of the training: the same
+    command goes on where it stopped. Use the result as
+    `--policy AGENT:model=DIR/AGENT.safetensors`.
     """
     import torch
 
     from streamdyn.clips.clip_set import read_clips
     from streamdyn.errors import UnknownName
     from streamdyn.learning.logs import tensorboard_log
+    from streamdyn.learning.rounds import Rounds
     from streamdyn.pipelines.labelled_videos import labelled_videos
     from streamdyn.pipelines.train_video import AGENTS, LABELLED, train_agent, train_labelled
     from streamdyn.pipelines.untrimmed_set import make_streams
@@ -87,7 +93,11 @@ def train(
     resolved = options.run_config(config, options.overrides(recognizer=recognizer, device=device))
     torch.set_num_threads(1)
     target = out / f"{agent}.safetensors"
-    given = {"--seed": seed or None, "--without-fold": without_fold}
+    given = {
+        "--seed": seed or None,
+        "--without-fold": without_fold,
+        "--learner": None if learner == "truth" else learner,
+    }
     more = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
     more += [part for file in idle or () for part in ("--idle", str(file))]
     more += ["--leave-one-out"] * leave_one_out
@@ -105,16 +115,18 @@ def train(
         else {}
     )
     videos, failures = gather(list(labelled) or paths, out / "features", resolved)
+    kept = Rounds(out / f"{agent}.rounds", f"{command}, {sum(map(len, videos))} items")
     with tensorboard_log(log_dir, agent) as log:
         how: dict[str, Any] = {
-            "seed": seed, "command": command, "on_step": remark, "log": log
+            "seed": seed, "command": command, "kept": kept, "on_step": remark, "log": log
         }  # fmt: skip
         if labelled:
             pairs = [(labelled[features.path], features) for features in videos]
-            facts = train_labelled(agent, pairs, target, **how)
+            facts = train_labelled(agent, pairs, target, learner=learner, **how)
         else:
             looker = resolved.build_recognizer()
             facts = train_agent(agent, videos, looker, target, leave_one_out=leave_one_out, **how)
+    kept.forget()
     if as_json:
         print_json({"model": str(target), "failures": failures, **facts})
     else:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from streamdyn.learning.rounds import Rounds, TorchDice
+
 Array = npt.NDArray[Any]
 
 
@@ -70,6 +72,7 @@ def fit_perceptrons(
     worth: Array,
     recipe: PerceptronRecipe,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    rounds: Rounds | None = None,
 ) -> dict[str, Array]:
     """Arrays of `Perceptrons`, by cross entropy.
 
@@ -79,6 +82,7 @@ def fit_perceptrons(
         worth: `(N,)` what an error there counts.
         recipe: How.
         on_epoch: Told the number of the epoch and its mean loss.
+        rounds: Keeps what was learned after every epoch.
     """
     mean, scale = rows.mean(0), rows.std(0) + 1e-6
     x = scaled(rows, mean, scale)
@@ -104,6 +108,7 @@ def fit_perceptrons(
         descend(
             optimizer, schedule, losses, weights,
             epochs=recipe.epochs, batch_size=recipe.batch_size, on_epoch=on_epoch,
+            rounds=rounds, network=network,
         )  # fmt: skip
     return network.arrays(mean, scale)
 
@@ -117,6 +122,8 @@ def descend(
     epochs: int,
     batch_size: int,
     on_epoch: Callable[[int, float], None],
+    rounds: Rounds | None = None,
+    **parts: Any,
 ) -> None:
     """Follow the gradient of a weighted mean loss, in an order drawn from torch's dice.
 
@@ -128,8 +135,11 @@ def descend(
         epochs: Times that all rows are gone through.
         batch_size: Rows at once.
         on_epoch: Told the number of the epoch and its mean loss.
+        rounds: Keeps what was learned after every epoch.
+        **parts: What learns, for `rounds`.
     """
-    for epoch in range(epochs):
+    parts |= {"optimizer": optimizer, "schedule": schedule, "dice": TorchDice()}
+    for epoch in (rounds or Rounds()).over("epochs", epochs, **parts):
         total = 0.0
         for batch in torch.split(torch.randperm(len(weights)), batch_size):
             loss = (losses(batch) * weights[batch]).mean()

@@ -18,8 +18,8 @@ that has, it learns that the head is always sure of an action.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from streamdyn.errors import ConfigError, ModelError, RecognizerError
 from streamdyn.items import FrameSpec, Selection
 from streamdyn.nn.weights import AgentWeights, load_weights
 from streamdyn.outcome import Outcome
+from streamdyn.plan import Action
 from streamdyn.previews.glimpses import FAR_SECONDS
 from streamdyn.recognizers.lite0 import Lite0
 from streamdyn.registry import recognizer
@@ -50,7 +51,7 @@ class Evidence:
     embeddings: Floats
     """`(n, D)`, unit length."""
     said: Floats
-    """`(n, C)`, probability of each action."""
+    """`(n, C)`, probability of each action; zeros where a picture only tells what is usual."""
     likeness: Floats
     """`(n, 3)`, greatest cosine with a picture that is far away, and cosines with the looks before
     and after it in time; -2 where there is none."""
@@ -115,15 +116,21 @@ class Actions:
     """Labels of the action by the evidence so far; the embedding is that of the picture alone.
 
     Items that hold an embedding in place of a picture (a recording of features) are recognized
-    from it, without lite0.
+    from it, without lite0. A picture that updates it in part (`PARTIAL`), as a rule a small one,
+    tells what is usual in the stream and nothing else.
 
     Args:
         model: File with the weights of the head; those that come with streamdyn when not given.
         top_k: Labels in an outcome.
         batch_size: Pictures at once at most.
+        pool: How looks count: by the `attention`, or all alike for their `mean`.
         alone: Outcomes say what the picture alone shows: a label over time, as for a query. The
             answer by all looks is there all the same, see `answer`.
     """
+
+    name = "actions"
+    needs = frozenset({"attention"})
+    """Arrays that its weights have besides those of the linear head."""
 
     def __init__(
         self,
@@ -131,43 +138,51 @@ class Actions:
         model: str | None = None,
         top_k: int = 5,
         batch_size: int = 16,
+        pool: Literal["attention", "mean"] = "attention",
         alone: bool = False,
     ) -> None:
-        if top_k < 1:
-            raise ConfigError(f"top_k of actions must be at least 1, got {top_k}")
-        head = load_weights(model, "actions")
-        if "attention" not in head.arrays:
+        if top_k < 1 or pool not in ("attention", "mean"):
+            raise ConfigError(
+                f"{self.name} needs top_k >= 1 and a pool of attention or mean, got {top_k = }, "
+                f"{pool = }"
+            )
+        head = load_weights(model, self.name)
+        if missing := self.needs - head.arrays.keys():
             raise ModelError(
-                f"{model} holds a head without attention, of an earlier version; train it again "
-                "with `streamdyn train video actions`"
+                f"{model} holds a head without {', '.join(missing)}, of an earlier version; train "
+                f"it again with `streamdyn train video {self.name}`"
             )
         self.model, self.top_k, self.batch_size, self.alone = model, top_k, batch_size, alone
+        self.pool = pool
         self.resolution = int(head.facts["resolution"])
         self.labels: tuple[str, ...] = tuple(head.facts["labels"])
-        self.name = "actions"
-        self.version = f"2-{head.digest}{'-alone' * alone}"
+        self.version = f"2-{head.digest}{'-mean' * (pool == 'mean')}{'-alone' * alone}"
         self._body = Lite0(resolution=self.resolution, batch_size=batch_size)
         self.input: FrameSpec = self._body.input
 
     @property
     def _head(self) -> AgentWeights:
         # Read anew on the worker: a recognizer that is sent there takes no weights along.
-        return load_weights(self.model, "actions")
+        return load_weights(self.model, self.name)
 
     def setup(self, device: str) -> None:
         """Load lite0; the head runs in numpy whatever the device."""
         self._body.setup(device)
 
-    def initial_hidden(self) -> Evidence:
+    def initial_hidden(self) -> Any:
         """No picture so far."""
         return Evidence.none(self._head.arrays["weight"].shape[1], len(self.labels))
 
-    def recognize(self, selection: Selection, hidden: Evidence) -> tuple[list[Outcome], Evidence]:
+    def _after(self, hidden: Any, seconds: float, embedding: Floats, said: Floats) -> Any:
+        return hidden.after(seconds, embedding, said)
+
+    def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
         """One outcome an item: the answer after it, items of the selection in order."""
         outcomes = []
-        for item, embedding in zip(selection.items, self._embeddings(selection), strict=True):
-            said = self.probabilities(embedding[None])[0]
-            hidden = hidden.after(float(item.pts.seconds), embedding, said)
+        seen = zip(selection.items, selection.actions, self._embeddings(selection), strict=True)
+        for item, action, embedding in seen:
+            said = self.probabilities(embedding[None])[0] * (action == Action.PROCESS)
+            hidden = self._after(hidden, float(item.pts.seconds), embedding, said)
             outcomes.append(
                 Outcome(
                     item.stream,
@@ -180,20 +195,20 @@ class Actions:
             )
         return outcomes, hidden
 
-    def answer(self, hidden: Evidence) -> tuple[tuple[str, ...], tuple[float, ...]]:
-        """Labels and scores by all that was seen, best first; none where nothing was seen."""
-        if not len(hidden.seconds):
-            return (), ()
+    def answer(self, hidden: Any) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """Labels and scores by all that was seen, best first; none before a whole picture."""
         sums = self.attention(hidden) @ hidden.said
         return self._best(sums / max(float(sums.sum()), 1e-9))
 
     def _best(self, shares: Floats) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        if not shares.any():
+            return (), ()
         order = np.argsort(-shares, kind="stable")[: self.top_k]
         return tuple(self.labels[i] for i in order), tuple(shares[order].tolist())
 
     def attention(self, hidden: Evidence) -> Floats:
         """`(n,)` in [0, 1], how likely each picture shows an action; 1 in a short clip."""
-        if hidden.is_short:
+        if hidden.is_short or self.pool == "mean":
             return np.ones(len(hidden.seconds), np.float32)
         return attended(hidden.features(), self._head.arrays["attention"])
 
@@ -208,7 +223,8 @@ class Actions:
     def _embeddings(self, selection: Selection) -> list[Floats]:
         flat = [item.data.ndim == 1 for item in selection.items]
         if not any(flat):
-            outcomes, _ = self._body.recognize(selection, None)
+            whole = replace(selection, actions=(Action.PROCESS,) * len(selection))
+            outcomes, _ = self._body.recognize(whole, None)
             return [_of(outcome) for outcome in outcomes]
         size = self._head.arrays["weight"].shape[1]
         if not all(flat) or any(item.data.shape != (size,) for item in selection.items):
