@@ -10,15 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from streamdyn.learning.rounds import Rounds, TorchDice
+from streamdyn.learning.rounds import Best, Rounds, TorchDice
 from streamdyn.nn.cells import Cell
 from streamdyn.pipelines.train_actions import LOOKS
+from streamdyn.pipelines.train_looks import split
 from streamdyn.pipelines.unseen_heads import Lesson
 from streamdyn.recognizers.actions import Evidence
 from streamdyn.recognizers.actions_gru import PARTLY, state_input
 
 Array = npt.NDArray[Any]
-SIZE, HIDDEN = 24, 64
+SIZE, HIDDEN = 8, 24
 BATCH = 32
 EPOCHS = 12
 DRAWS = 2
@@ -28,15 +29,15 @@ PARTIAL_SHARE = 0.3
 
 
 class GruHead(nn.Module):
-    """State and readout of `actions_gru`."""
+    """State and gate of `actions_gru`."""
 
-    def __init__(self, num_inputs: int, num_labels: int) -> None:
+    def __init__(self, num_inputs: int) -> None:
         super().__init__()
         self.cell = Cell("gru", num_inputs, HIDDEN)
-        self.read = nn.Linear(HIDDEN, num_labels)
+        self.read = nn.Linear(HIDDEN, 1)
 
     def forward(self, x: Tensor, whole: Tensor) -> Tensor:
-        """`(B, T, I)` inputs, `(B, T)` where all of the state is updated → `(B, T, C)` logits."""
+        """`(B, T, I)` inputs, `(B, T)` where all of the state is updated → `(B, T)` gates."""
         h = x.new_zeros(len(x), HIDDEN)
         partly = torch.arange(HIDDEN) < HIDDEN // PARTLY
         states = []
@@ -44,10 +45,8 @@ class GruHead(nn.Module):
             new, _ = self.cell.step(step, h, h)
             h = torch.where(is_whole[:, None] | partly, new, h)
             states.append(h)
-        logits: Tensor = self.read(
-            nn.functional.dropout(torch.stack(states, 1), 0.3, self.training)
-        )
-        return logits
+        gates: Tensor = self.read(torch.stack(states, 1))[..., 0].sigmoid()
+        return gates
 
     def arrays(self) -> dict[str, Array]:
         """As the recognizer runs them."""
@@ -57,7 +56,7 @@ class GruHead(nn.Module):
             "wh": fused.weight_hh_l0.T,
             "bx": fused.bias_ih_l0,
             "bh": fused.bias_hh_l0,
-            "read": self.read.weight,
+            "read": self.read.weight[0],
             "read_bias": self.read.bias,
         }
         return {name: value.detach().numpy().copy() for name, value in found.items()}
@@ -70,13 +69,15 @@ def fit_gru_head(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
     rounds: Rounds | None = None,
 ) -> dict[str, Array]:
-    """Arrays of `actions_gru`, by cross entropy of the answer after the last look.
+    """Arrays of `actions_gru`, by the answer after the last look.
+
+    The best epoch is kept, by streams that were held out.
 
     Args:
         taught: Untrimmed streams.
         head: `weight` and `bias` of the linear head that it will run behind.
         seed: Of weights, looks and order.
-        on_epoch: Told the number of the epoch and its mean loss.
+        on_epoch: Told the number of the epoch and its mean loss on streams that were held out.
         rounds: Keeps what was learned after every epoch.
     """
     dice = np.random.default_rng(seed)
@@ -86,13 +87,19 @@ def fit_gru_head(
     basis = axes[:SIZE] / (values[:SIZE, None] / np.sqrt(len(embeddings)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        num_labels = len(head["bias"])
-        network = GruHead(len(basis) + num_labels + 4, num_labels)
+        network = GruHead(len(basis) + 5)
         optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.05)
-        looks = [(one, count) for one in taught for count in LOOKS for _ in range(DRAWS)]
-        parts = {"network": network, "optimizer": optimizer, "noise": TorchDice(), "dice": dice}
+        learn, held = split(taught)
+        looks = [(one, count) for one in learn for count in LOOKS for _ in range(DRAWS)]
+        fixed = np.random.default_rng(seed)
+        judged = [looked(one, count, mean, basis, fixed) for one in held for count in LOOKS]
+        best = Best()
+        parts = {
+            "network": network, "optimizer": optimizer, "noise": TorchDice(), "dice": dice,
+            "best": best,
+        }  # fmt: skip
         for epoch in (rounds or Rounds()).over("looks", EPOCHS, **parts):
-            total = 0.0
+            network.train()
             order = dice.permutation(len(looks))
             for batch in np.array_split(order, -(-len(order) // BATCH)):
                 loss = _loss(
@@ -102,18 +109,25 @@ def fit_gru_head(
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimizer.step()
-                total += float(loss.detach()) * len(batch) / len(order)
-            on_epoch(epoch, total)
-    return {**head, "mean": mean, "basis": basis, **network.arrays()}
+            network.eval()
+            with torch.inference_mode():
+                worth = -float(_loss(network, judged))
+            best.offer(network.arrays(), worth)
+            on_epoch(epoch, -worth)
+    return {**head, "mean": mean, "basis": basis, **best.arrays}
 
 
-Looked = tuple[Tensor, Tensor, int]
+Looked = tuple[Tensor, Tensor, Tensor]
 
 
 def looked(
     lesson: Lesson, count: int, mean: Array, basis: Array, dice: np.random.Generator
 ) -> Looked:
-    """Looks that are evenly spaced from a place that is drawn: inputs, which are whole, action."""
+    """Looks that are evenly spaced from a place that is drawn.
+
+    Returns:
+        `(T, I)` inputs; `(T,)` which are whole; `(T,)` how sure the head is of the right action.
+    """
     n = len(lesson.said)
     places = np.unique(((np.arange(count) + dice.random()) * n / count).astype(int))
     whole = np.ones(len(places), bool)
@@ -126,14 +140,16 @@ def looked(
             float(lesson.seconds[place]), lesson.embeddings[place], lesson.said[place] * is_whole
         )
         rows.append(state_input(found, mean, basis))
-    return torch.from_numpy(np.stack(rows)), torch.from_numpy(whole), lesson.target
+    sure = torch.from_numpy(lesson.said[places, lesson.target])
+    return torch.from_numpy(np.stack(rows)), torch.from_numpy(whole), sure
 
 
 def _loss(network: GruHead, streams: Sequence[Looked]) -> Tensor:
     """Of the answer after the last look."""
-    x = nn.utils.rnn.pad_sequence([one[0] for one in streams], batch_first=True)
-    whole = nn.utils.rnn.pad_sequence([one[1] for one in streams], batch_first=True)
-    last = torch.tensor([len(one[0]) - 1 for one in streams])
-    targets = torch.tensor([one[2] for one in streams])
-    logits = network(x, whole)[torch.arange(len(x)), last]
-    return nn.functional.cross_entropy(logits, targets)
+    x, whole, sure = (
+        nn.utils.rnn.pad_sequence([one[k] for one in streams], batch_first=True) for k in range(3)
+    )
+    counts = network(x, whole) * whole + 1e-6
+    inside = nn.utils.rnn.pad_sequence([torch.ones(len(one[0])) for one in streams], True)
+    right = (counts * inside * sure).sum(1) / (counts * inside).sum(1)
+    return -torch.log(right + 0.02).mean()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.previews.hops import MEMORY, NUM_HOPS, hop_features
 
 Array = npt.NDArray[Any]
+Taught = TypeVar("Taught")
 OnRound = Callable[[int, float], None]
 PARTS = 48
 """Places that are told apart in a file."""
@@ -44,7 +45,7 @@ JUDGED_AT = 8
 """Looks at which rounds are compared."""
 
 
-def split(taught: Sequence[Rehearsal]) -> tuple[list[Rehearsal], list[Rehearsal]]:
+def split(taught: Sequence[Taught]) -> tuple[list[Taught], list[Taught]]:
     """Three of four to learn from, the fourth to choose a round by; all of too few."""
     if len(taught) < 8:
         return list(taught), list(taught)

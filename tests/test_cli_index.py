@@ -92,6 +92,15 @@ def test_quiet_says_nothing(folder):
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
 
 
+def test_progress_can_be_read_by_a_program(folder):
+    result = index(folder, "--progress", "json")
+    assert result.exit_code == 0, result.stderr
+    last = json.loads(result.stderr.splitlines()[-1])
+    assert (last["files_finished"], last["files"], last["items"]) == (3, 3, 180)
+    assert index(folder, "--progress", "none", "--json").stderr == ""
+    assert "auto, json, none" in one_error(index(folder, "--progress", "film"))
+
+
 def test_a_dry_run_lists_and_writes_nothing(folder):
     result = index(folder, "--dry-run", "--json")
     states = [json.loads(line) for line in result.stdout.splitlines()]

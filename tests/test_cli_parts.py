@@ -214,5 +214,23 @@ def test_progress_without_a_terminal_is_a_line_every_ten_seconds(capsys):
     ]
 
 
+def test_progress_for_a_program_is_an_object_a_second_and_one_at_the_end(capsys):
+    now = [0.0]
+    progress = ProgressReport(as_json=True, now=lambda: now[0])
+    progress.watch(lambda: (1, 4))
+    with progress:
+        for tenth in range(25):
+            now[0] = tenth / 10
+            receipt = Receipt(num_items=100 * tenth, num_processed=7 * tenth)
+            progress.update(FileProgress("b.mp4", 100 * tenth, 5000, receipt))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [one["elapsed_seconds"] for one in told] == [1.0, 2.0, 2.4]
+    assert told[0] == {
+        "files_finished": 1, "files": 4, "files_in_work": 0, "items": 1000,
+        "items_this_call": 1000, "recognized_this_call": 70, "elapsed_seconds": 1.0,
+        "left_seconds": 3.0,
+    }  # fmt: skip
+
+
 def test_the_application_can_be_extended_by_a_module():
     assert "bench" in {group.name for group in app.registered_groups}

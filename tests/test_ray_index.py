@@ -13,13 +13,14 @@ import warnings
 from contextlib import closing
 from pathlib import Path
 
+import index_runs
 import pytest
 import ray
 from command import PROGRAM, streamdyn
+from index_runs import BISECT, PART, TUNING, config_of
 from ray.cluster_utils import Cluster
 from scene_clips import write_folder
 
-from streamdyn.config import load_config
 from streamdyn.errors import ConfigError
 from streamdyn.index import SqliteIndex
 from streamdyn.pipelines import ray_index
@@ -29,15 +30,12 @@ from streamdyn.pipelines.ray_index import (
     RayIndexJob,
     check_shared_memory,
 )
-from streamdyn.pipelines.video_index import IndexJob, Stopped, find_videos
+from streamdyn.pipelines.video_index import Stopped, find_videos
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore::{kind}")
     for kind in ("ResourceWarning", "DeprecationWarning", "FutureWarning")
 ]
-PART = Path(__file__).with_name("touchy_part")
-BISECT = {"name": "bisect", "max_doubt": 15.0, "lookahead": 40}
-TUNING = {"name": "agreement", "target": 0.9, "options": {"lookahead": 40}}
 TWO = ClusterOptions(workers=2, worker_cpus=0.5)
 SHARED = ClusterOptions(workers=2, worker_cpus=0.5, hosts=1)
 
@@ -72,21 +70,11 @@ def cluster():
         os.environ["PYTHONPATH"] = before
 
 
-def config_of(policy=BISECT, **options):
-    audit = 0.15 if policy is TUNING else 0.1
-    recognizer = {"name": "touchy", **options} if options else {"name": "brightness"}
-    return load_config(None, {"recognizer": recognizer, "policy": policy, "audit": audit})
-
-
 def rows_of(folder, path, config, cluster=None, **options):
-    """Index the folder here, or on a cluster; answers the rows, and the failures."""
-    with SqliteIndex(path, root=folder.parent) as index:
-        if cluster is None:
-            job = IndexJob(index, config, jobs=2, **options)
-        else:
-            job = RayIndexJob(index, config, cluster, **options)
-        failures = job.run(find_videos([str(folder)])).failures
-        return index.rows(), failures
+    """Here, or on a cluster."""
+    if cluster is None:
+        return index_runs.rows_of(folder, path, config, jobs=2)
+    return index_runs.rows_of(folder, path, config, RayIndexJob, cluster=cluster, **options)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +244,7 @@ def test_relative_paths_are_those_of_the_caller(cluster, folder, tmp_path, monke
 def test_a_wrong_call_is_one_sentence(folder, tmp_path):
     asked = ["index", str(folder), "--into", str(tmp_path / "x.db"), "--recognizer", "brightness"]
     wrong = streamdyn(*asked, "--runner", "sparks")
-    assert (wrong.exit_code, "local, ray" in wrong.stderr) == (2, True)
+    assert (wrong.exit_code, "local, processes, ray" in wrong.stderr) == (2, True)
     wrong = streamdyn(*asked, "--address", "auto")
     assert (wrong.exit_code, "for --runner ray" in wrong.stderr) == (2, True)
     done = subprocess.run(

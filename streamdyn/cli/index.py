@@ -18,6 +18,8 @@ from streamdyn.cli.app import STOPPED, app
 from streamdyn.cli.options import run_config
 from streamdyn.cli.output import complain, print_json, print_json_lines, remark, show, table
 
+PROGRESS = ("auto", "json", "none")
+
 
 @app.command()
 def index(
@@ -43,7 +45,11 @@ def index(
         int | None, typer.Option(metavar="N", help="Workers; by default one a core.", min=1)
     ] = None,
     runner: Annotated[
-        str, typer.Option(metavar="NAME", help="local: threads of this process; ray: a cluster.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="local: threads of this process; processes: of this machine; ray: a cluster.",
+        ),
     ] = "local",
     address: Annotated[
         str | None,
@@ -82,6 +88,15 @@ def index(
         bool, typer.Option("--dry-run", help="Only list what would be done.")
     ] = False,
     as_json: options.Json = False,
+    progress: Annotated[
+        str,
+        typer.Option(
+            "--progress",
+            metavar="NAME",
+            help="auto: a bar, or lines where there is no terminal; json: an object a line, every "
+            "second; none. All on stderr.",
+        ),
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")] = False,
 ) -> None:
     """Index videos: an agent chooses the frames, a recognizer looks at those only.
@@ -89,6 +104,8 @@ def index(
     Run the same command again to go on where it stopped; files that have not changed are left
     alone. Exits with 1 if any file failed; the others are indexed all the same.
     """
+    from streamdyn.errors import UnknownName
+
     given = options.overrides(
         policy=policy,
         recognizer=recognizer,
@@ -102,6 +119,8 @@ def index(
         seed=seed,
     )
     resolved = run_config(config, given, target_agreement)
+    if progress not in PROGRESS:
+        raise UnknownName("progress", progress, PROGRESS)
     videos, failures = find_each(paths)
     if dry_run:
         _print_plan(into, root, resolved, videos, failures, as_json=as_json)
@@ -112,7 +131,7 @@ def index(
     make_job = _runner(runner, jobs, address=address, hosts=recognizers, host_gpus=gpus)
     failures = _run(
         into, root, resolved, videos, failures, make_job, as_json=as_json, quiet=quiet,
-        retry_failed=retry_failed, resume=not no_resume, trace_folder=trace,
+        progress_as=progress, retry_failed=retry_failed, resume=not no_resume, trace_folder=trace,
     )  # fmt: skip
     raise typer.Exit(1 if failures else 0)
 
@@ -126,10 +145,14 @@ def _runner(name: str, jobs: int | None, **cluster: Any) -> Callable[..., Any]:
         from streamdyn.pipelines.ray_index import ClusterOptions, RayIndexJob
 
         return partial(RayIndexJob, cluster=ClusterOptions(workers=jobs, **cluster))
-    if name != "local":
-        raise UnknownName("runner", name, ["local", "ray"])
+    if name not in ("local", "processes"):
+        raise UnknownName("runner", name, ["local", "processes", "ray"])
     if given := [option for option, value in cluster.items() if value]:
         raise ConfigError(f"{', '.join(given)} are for --runner ray")
+    if name == "processes":
+        from streamdyn.pipelines.process_index import ProcessIndexJob
+
+        return partial(ProcessIndexJob, jobs=jobs)
     return partial(IndexJob, jobs=jobs)
 
 
@@ -158,6 +181,7 @@ def _run(
     *,
     as_json: bool,
     quiet: bool,
+    progress_as: str,
     **how: Any,
 ) -> dict[str, str]:
     """Index, print what came of it, and answer the files that failed."""
@@ -167,7 +191,9 @@ def _run(
     from streamdyn.run.file_worker import Stopped
 
     with SqliteIndex(into, root=root) as store:
-        progress = ProgressReport(is_quiet=quiet)
+        progress = ProgressReport(
+            is_quiet=quiet or progress_as == "none", as_json=progress_as == "json"
+        )
         job = make_job(store, config, on_progress=progress.update, **how)
         progress.watch(lambda: _counts(job.report))
         store.start_run(shlex.join(sys.argv), config.model_dump())

@@ -1,7 +1,11 @@
-"""Progress of an index job on stderr: a bar on a terminal, else a line every ten seconds."""
+"""Progress of an index job on stderr: a bar on a terminal, else a line every ten seconds.
+
+For programs it is a JSON object a line, every second and at the end.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -23,6 +27,7 @@ from streamdyn.cli.output import percent, remark
 from streamdyn.clock import format_seconds
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_OBJECTS = 1.0
 
 
 class ProgressReport:
@@ -30,13 +35,18 @@ class ProgressReport:
 
     Args:
         is_quiet: Say nothing.
+        as_json: Say it to a program.
         now: Seconds, from any start.
     """
 
     def __init__(
-        self, *, is_quiet: bool = False, now: Callable[[], float] = time.monotonic
+        self,
+        *,
+        is_quiet: bool = False,
+        as_json: bool = False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._is_quiet, self._now = is_quiet, now
+        self._is_quiet, self._as_json, self._now = is_quiet, as_json, now
         self._started = self._last_line = now()
         self._latest: dict[str, Any] = {}
         self._counts: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -56,9 +66,16 @@ class ProgressReport:
                 return
             if self._bar is not None:
                 self._move_bar(self._bar)
-            elif self._now() - self._last_line >= SECONDS_BETWEEN_LINES:
+            elif self._now() - self._last_line >= self._seconds_between:
                 self._last_line = self._now()
-                remark(self.line())
+                self._say()
+
+    @property
+    def _seconds_between(self) -> float:
+        return SECONDS_BETWEEN_OBJECTS if self._as_json else SECONDS_BETWEEN_LINES
+
+    def _say(self) -> None:
+        remark(json.dumps(self.as_dict()) if self._as_json else self.line())
 
     def line(self) -> str:
         """Where the job stands, in words."""
@@ -67,10 +84,33 @@ class ProgressReport:
         left = self._seconds_left()
         return text if left is None else f"{text}, about {format_seconds(left)[:-4]} left"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Where the job stands, as plain data."""
+        finished, total = self._counts()
+        items, passed, calls = self._sums()
+        elapsed = self._now() - self._started
+        return {
+            "files_finished": finished,
+            "files": total,
+            "files_in_work": max(0, len(self._latest) - finished),
+            "items": items,
+            "items_this_call": passed,
+            "recognized_this_call": calls,
+            "elapsed_seconds": round(elapsed, 3),
+            "left_seconds": self._seconds_left(),
+        }
+
+    def _sums(self) -> tuple[int, int, int]:
+        """Items that are done, those of them done in this call, and recognizer calls for these."""
+        latest = self._latest.values()
+        return (
+            sum(p.items_done for p in latest),
+            sum(p.receipt.num_items for p in latest),
+            sum(p.receipt.num_processed + p.receipt.num_partial for p in latest),
+        )
+
     def _rates(self) -> str:
-        items = sum(p.items_done for p in self._latest.values())
-        passed = sum(p.receipt.num_items for p in self._latest.values())
-        calls = sum(p.receipt.num_processed + p.receipt.num_partial for p in self._latest.values())
+        items, passed, calls = self._sums()
         elapsed = max(1e-9, self._now() - self._started)
         share = percent(calls / passed) if passed else "nothing"
         return f"{items:,} items, {passed / elapsed:,.0f}/s, {share} recognized"
@@ -101,7 +141,7 @@ class ProgressReport:
         )
 
     def __enter__(self) -> Self:
-        if not self._is_quiet and sys.stderr.isatty():
+        if not self._is_quiet and not self._as_json and sys.stderr.isatty():
             self._bar = self._stack.enter_context(
                 Progress(
                     SpinnerColumn(),
@@ -124,3 +164,5 @@ class ProgressReport:
         traceback: TracebackType | None,
     ) -> None:
         self._stack.close()
+        if self._as_json and not self._is_quiet:
+            self._say()

@@ -1,8 +1,9 @@
-"""Files indexed by threads of this process and by Ray workers of this machine, in turns.
+"""Files indexed by threads of this process, by processes and by Ray workers, in turns.
 
-`python benchmarks/ray_batch.py FOLDER [--policy NAME] [--workers N] [--rounds N]`; the cluster is
-started once, before anything is timed. The rows of both must be equal. Ray's time is given with the
-start of its workers, which load streamdyn and a model each, and without it.
+`python benchmarks/runners.py FOLDER [--policy NAME] [--workers N] [--rounds N]`; all on this
+machine, the cluster is started once, before anything is timed. The rows must be equal. Ray's time
+is given with the start of its workers, which load streamdyn and a model each, and without it; that
+of processes with it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from measuring import header, spread
 
 from streamdyn.config import load_config, parse_part
 from streamdyn.index import SqliteIndex
+from streamdyn.pipelines.process_index import ProcessIndexJob
 from streamdyn.pipelines.ray_index import ClusterOptions, RayIndexJob
 from streamdyn.pipelines.video_index import IndexJob, find_videos
 
@@ -32,11 +34,12 @@ def main() -> None:
     config = load_config(None, {"policy": parse_part(asked.policy)})
     videos = find_videos([asked.folder])
     ray.init(address="local", include_dashboard=False, logging_level="ERROR")
-    times: dict[str, list[float]] = {"threads": [], "ray, workers started": [], "ray": []}
+    kinds = ("threads", "processes", "ray, workers started", "ray")
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(asked.rounds):
-            for kind in ("threads", "ray"):
+            for kind in ("threads", "processes", "ray"):
                 path = Path(folder) / f"{kind}-{number}.db"
                 with SqliteIndex(path, root=asked.folder) as index:
                     began = time.perf_counter()
@@ -45,7 +48,8 @@ def main() -> None:
                         report = RayIndexJob(index, config, options).run(videos)
                         times["ray, workers started"].append(report.wall_seconds)
                     else:
-                        report = IndexJob(index, config, jobs=asked.workers).run(videos)
+                        job = ProcessIndexJob if kind == "processes" else IndexJob
+                        report = job(index, config, jobs=asked.workers).run(videos)
                     times[kind].append(time.perf_counter() - began)
                     assert not report.failures, report.failures
                     rows.append(index.rows())
