@@ -34,14 +34,15 @@ INTRO = """\
 Made by `streamdyn bench agents CLIPS --idle FILE ... --video DIR --page FILE`. Every figure is of
 executed runs from the files, decoding included, on one core; nobody was taught on the recordings
 or the footage that it is judged on. *right*: ± is one standard error over videos, each the mean
-over the seeds that its agent was trained from. *calls*: of the recognizer, a video. *ms*: wall
-clock, and what of it went into demuxing, decoding, converting, previews, deciding and
-recognizing. *speed*: wall clock of looking at every frame over the policy's, with a 95 % interval
-over videos. *executed*: time saved over calls saved, how much of the saving that papers count was
-real. *against even looks*: by how many points it is right more often than even spacing of about
-as many calls, on the same videos, with the p of no difference (resampled videos). *as right,
-faster*: wall clock of the fastest even spacing that is right as often, over the policy's; *over*:
-none of those measured is, and the one that is right most often stands in."""
+over the seeds that its agent was trained from. *calls*: of the recognizer on whole pictures, a
+video; `context=4` adds four on small ones, which count in the time. *ms*: wall clock, and what of
+it went into demuxing, decoding, converting, previews, deciding and recognizing. *speed*: wall
+clock of looking at every frame over the policy's, with a 95 % interval over videos. *executed*:
+time saved over calls saved, how much of the saving that papers count was real. *against even
+looks*: by how many points it is right more often than even spacing of about as many calls, on the
+same videos, with the p of no difference (resampled videos). *as right, faster*: wall clock of the
+fastest even spacing that is right as often, over the policy's; *over*: none of those measured is,
+and the one that is right most often stands in."""
 
 
 def write_page(measured: Measured, page: Path) -> None:

@@ -161,11 +161,7 @@ def train_labelled(
     """
     if agent not in LABELLED:
         raise UnknownName("agent that learns from labels", agent, LABELLED)
-    if learner != "truth" and (agent, learner) != ("liteeval", "gumbel"):
-        raise ConfigError(
-            f"{agent} does not learn by {learner!r}; liteeval learns by truth or by gumbel, the "
-            "others in one way each"
-        )
+    check_learner(agent, learner)
     began = time.perf_counter()
     on_epoch = _told(on_step, log)
     clips = [pair for pair in videos if pair[0].trimmed]
@@ -196,6 +192,19 @@ def train_labelled(
     facts["training_seconds"] = round(time.perf_counter() - began)
     _write(target, agent, arrays, facts)
     return facts
+
+
+def check_learner(agent: str, learner: str) -> None:
+    """Whether an agent learns like that.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if learner != "truth" and (agent, learner) != ("liteeval", "gumbel"):
+        raise ConfigError(
+            f"{agent} does not learn by {learner!r}; liteeval learns by truth or by gumbel, the "
+            "others in one way each"
+        )
 
 
 def teach(videos: Pairs, seed: int = 0, on_step: OnStep = lambda step: None) -> Taught:

@@ -85,11 +85,18 @@ def train(
     from streamdyn.learning.logs import tensorboard_log
     from streamdyn.learning.rounds import Rounds
     from streamdyn.pipelines.labelled_videos import labelled_videos
-    from streamdyn.pipelines.train_video import AGENTS, LABELLED, train_agent, train_labelled
+    from streamdyn.pipelines.train_video import (
+        AGENTS,
+        LABELLED,
+        check_learner,
+        train_agent,
+        train_labelled,
+    )
     from streamdyn.pipelines.untrimmed_set import make_streams
 
     if agent not in AGENTS:
         raise UnknownName("video agent", agent, AGENTS)
+    check_learner(agent, learner)
     resolved = options.run_config(config, options.overrides(recognizer=recognizer, device=device))
     torch.set_num_threads(1)
     target = out / f"{agent}.safetensors"
