@@ -72,10 +72,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name, found in (("killed", first), ("again", second)):
         print(f"| {name} | {row(found)} |")
-    kinds = second.megabytes[LAST]
-    print(f"\nmegabytes at the end: {', '.join(f'{k} {v:.0f}' for k, v in kinds.items())}\n")
     third = len(second.seconds) // 3
-    growth = total(second.megabytes[LAST]) / total(second.megabytes[third])
+    before, after = second.megabytes[third], second.megabytes[LAST]
+    kinds = (f"{kind} {before.get(kind, 0.0):.0f} to {mb:.0f}" for kind, mb in after.items())
+    print(f"\nmegabytes by kind, at a third to the end: {', '.join(kinds)}\n")
+    growth = total(after) / total(before)
     verdict("memory at the end over that at a third", growth, 1.05, at_most=True)
     slower = rate(second, -third - 1, -1) / rate(second, 0, third)
     verdict("files a second, last third over first", slower, 0.8, at_most=False)

@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
     parser.add_argument("--sessions", type=int, default=8)
-    parser.add_argument("--pictures", type=int, default=160, help="of each session")
+    parser.add_argument("--pictures", type=int, default=128, help="of each session")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
     recognizer = build("recognizer", "lite0")
