@@ -102,6 +102,22 @@ def evidence(lesson: Lesson, places: Sequence[int] | Array) -> Evidence:
     return found
 
 
+def directions(taught: Sequence[Lesson], size: int, every: int = 3) -> tuple[Array, Array]:
+    """`(D,)` mean and `(size, D)` basis of embeddings, of those that differ most.
+
+    What is seen in them is of like size, so that more tells than what differs most.
+
+    Args:
+        taught: Streams.
+        size: Directions at most.
+        every: Pictures between those that count.
+    """
+    embeddings = np.concatenate([one.embeddings[::every] for one in taught])
+    mean = embeddings.mean(0)
+    _, values, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
+    return mean, axes[:size] / (values[:size, None] / np.sqrt(len(embeddings)))
+
+
 def _logistic(x: Array, y: Array) -> tuple[Array, float]:
     rows, wanted = torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y.astype(np.float32))
     parameters = torch.zeros(x.shape[1] + 1, requires_grad=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from streamdyn.learning.rounds import Best, Rounds, TorchDice
 from streamdyn.nn.cells import Cell
-from streamdyn.pipelines.train_actions import LOOKS
+from streamdyn.pipelines.train_actions import LOOKS, directions
 from streamdyn.pipelines.train_looks import split
 from streamdyn.pipelines.unseen_heads import Lesson
 from streamdyn.recognizers.actions import Evidence
@@ -81,10 +81,7 @@ def fit_gru_head(
         rounds: Keeps what was learned after every epoch.
     """
     dice = np.random.default_rng(seed)
-    embeddings = np.concatenate([one.embeddings[::3] for one in taught])
-    mean = embeddings.mean(0)
-    _, values, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    basis = axes[:SIZE] / (values[:SIZE, None] / np.sqrt(len(embeddings)))
+    mean, basis = directions(taught, SIZE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = GruHead(len(basis) + 5)

@@ -14,7 +14,7 @@ from streamdyn.learning.rounds import Best, Rounds
 from streamdyn.nn.cells import Cell
 from streamdyn.nn.gates import round_straight_through
 from streamdyn.pipelines.rehearsal import Rehearsal
-from streamdyn.pipelines.train_actions import evidence
+from streamdyn.pipelines.train_actions import directions, evidence
 from streamdyn.previews.hops import LONGEST_WAIT
 from streamdyn.recognizers.actions import attended
 
@@ -71,11 +71,7 @@ def fit_skip_rnn(
         rounds: Times that all streams are gone through.
         kept: What was done before.
     """
-    embeddings = np.concatenate([one.lesson.embeddings[::EVERY] for one in taught])
-    mean = embeddings.mean(0)
-    _, values, axes = np.linalg.svd(embeddings - mean, full_matrices=False)
-    # Of like size, so that the gate sees more than what differs most.
-    basis = axes[:SIZE] / (values[:SIZE, None] / np.sqrt(len(embeddings)))
+    mean, basis = directions([one.lesson for one in taught], SIZE, EVERY)
     streams = [_tensors(one, mean, basis) for one in taught]
     noise = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

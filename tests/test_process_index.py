@@ -9,11 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from command import PROGRAM, streamdyn
-from index_runs import BISECT, PART, TUNING, config_of, rows_of
+from command import streamdyn
+from index_runs import (
+    BISECT,
+    PART,
+    TUNING,
+    check_ended_and_run_again,
+    config_of,
+    rows_of,
+)
 from scene_clips import write_folder
 
-from streamdyn.errors import ModelError, StoreError
+from streamdyn.errors import ModelError
 from streamdyn.index import SqliteIndex
 from streamdyn.pipelines.process_index import MAX_TRIES, ProcessIndexJob
 from streamdyn.pipelines.video_index import Stopped, find_videos
@@ -106,51 +113,17 @@ def test_the_command_line_is_killed_and_run_again(
     folder: Path, tmp_path: Path, sent: int, code: int
 ) -> None:
     """Its processes end with it; what was stored is gone on with."""
-    environment = {**os.environ, "PYTHONPATH": str(PART)}
 
-    def command(into: Path, *more: str) -> list[str]:
-        return [
-            *PROGRAM, "index", str(folder), "--into", str(into), "--root", str(folder.parent),
-            "--policy", "bisect:max_doubt=15,lookahead=40", "--audit", "0.1",
-            "--recognizer", "touchy:seconds=0.02", *more,
-        ]  # fmt: skip
+    def end(process: subprocess.Popen) -> None:
+        # Only the job is told, not its processes.
+        os.kill(process.pid, sent)
+        assert process.wait(120) == code
+        began = time.monotonic()
+        while _in_session(process.pid):
+            assert time.monotonic() - began < 30, "its processes outlive it"
+            time.sleep(0.05)
 
-    def run(*arguments) -> None:
-        done = subprocess.run(
-            command(*arguments), capture_output=True, text=True, check=False, timeout=300,
-            env=environment,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-
-    here, there = tmp_path / "here.db", tmp_path / "there.db"
-    run(here)
-    process = subprocess.Popen(
-        command(there, "--runner", "processes", "--jobs", "2"), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-    )  # fmt: skip
-    while process.poll() is None and not _has_rows(there):
-        time.sleep(0.02)
-    assert process.poll() is None, "it ended before it could be killed"
-    # Only the job is told, not its processes.
-    os.kill(process.pid, sent)
-    assert process.wait(120) == code
-    began = time.monotonic()
-    while _in_session(process.pid):
-        assert time.monotonic() - began < 30, "its processes outlive it"
-        time.sleep(0.05)
-    run(there, "--runner", "processes", "--jobs", "2")
-    with SqliteIndex(here, mode="read") as one, SqliteIndex(there, mode="read") as other:
-        assert one.rows() == other.rows()
-
-
-def _has_rows(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with SqliteIndex(path, mode="read") as index:
-            return bool(index.rows()["windows"])
-    except StoreError:
-        return False  # It is being made.
+    check_ended_and_run_again(folder, tmp_path, "processes", end)
 
 
 def _in_session(leader: int) -> list[int]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 import warnings
-from contextlib import closing
 from pathlib import Path
 
 import index_runs
 import pytest
 import ray
 from command import PROGRAM, streamdyn
-from index_runs import BISECT, PART, TUNING, config_of
+from index_runs import BISECT, PART, TUNING, check_ended_and_run_again, config_of
 from ray.cluster_utils import Cluster
 from scene_clips import write_folder
 
@@ -187,47 +185,12 @@ def test_shared_memory_that_is_too_small_is_said(tmp_path):
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_the_command_line_ended_with_its_cluster_and_run_again(folder, tmp_path, sent, code):
     """What was stored is gone on with."""
-    environment = {**os.environ, "PYTHONPATH": str(PART)}
 
-    def command(into, *more):
-        return [
-            *PROGRAM, "index", str(folder), "--into", str(into), "--root", str(folder.parent),
-            "--policy", "bisect:max_doubt=15,lookahead=40", "--audit", "0.1",
-            "--recognizer", "touchy:seconds=0.02", *more,
-        ]  # fmt: skip
+    def end(process):
+        os.killpg(process.pid, sent)
+        assert process.wait(120) == code
 
-    def run(*arguments):
-        return subprocess.run(
-            command(*arguments), capture_output=True, text=True, check=False, timeout=400,
-            env=environment,
-        )  # fmt: skip
-
-    here, there = tmp_path / "here.db", tmp_path / "there.db"
-    done = run(here)
-    assert done.returncode == 0, done.stderr
-    process = subprocess.Popen(
-        command(there, "--runner", "ray", "--jobs", "2"), start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-    )  # fmt: skip
-    while process.poll() is None and not _num_windows(there):
-        time.sleep(0.02)
-    assert process.poll() is None, "it ended before it could be killed"
-    os.killpg(process.pid, sent)
-    assert process.wait(120) == code
-    done = run(there, "--runner", "ray", "--jobs", "2")
-    assert done.returncode == 0, done.stderr
-    with SqliteIndex(here, mode="read") as one, SqliteIndex(there, mode="read") as other:
-        assert one.rows() == other.rows()
-
-
-def _num_windows(path):
-    """Of an index that is being made."""
-    if not path.exists():
-        return 0
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'windows'").fetchall():
-            return 0
-        return connection.execute("SELECT count(*) FROM windows").fetchone()[0]
+    check_ended_and_run_again(folder, tmp_path, "ray", end)
 
 
 def test_relative_paths_are_those_of_the_caller(cluster, folder, tmp_path, monkeypatch):
