@@ -32,7 +32,7 @@ from streamdyn.run.ray_batch import RecognizerHost, Worker, WorkerFacts, Writer,
 from .video_index import IndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
 MAX_TRIES = 3
-"""Times that a file may take its worker with it."""
+"""Times that a file may take its worker with it, and that a worker may fail to start."""
 READY_SECONDS = 20
 """To wait for a node that could hold a worker, where there is none."""
 START_SECONDS = 120
@@ -241,6 +241,7 @@ class _Workers:
         self._make, self._resources = make, resources
         self.actors = [make(number) for number in range(count)]
         self.free: deque[int] = deque()
+        self._failures = Counter[int]()
         self._starting = {actor.facts.remote(): n for n, actor in enumerate(self.actors)}
 
     def replace(self, number: int) -> None:
@@ -254,16 +255,15 @@ class _Workers:
         Raises:
             ConfigError: None came, or one cannot be made or is of another version.
         """
-        from ray.exceptions import RayActorError
-
         ray = ray_module()
         must_wait = wait and not self.free
-        ready: list[Any] = []
         began = time.monotonic()
-        while self._starting and not ready:
+        while self._starting:
             seconds = min(1.0, READY_SECONDS) if must_wait else 0.0
             ready, _ = ray.wait(list(self._starting), num_returns=1, timeout=seconds)
-            if not must_wait:
+            for reference in ready:
+                self._started(reference)
+            if not must_wait or self.free:
                 break
             waited = time.monotonic() - began
             if not ready and waited > (START_SECONDS if self._fits() else READY_SECONDS):
@@ -273,17 +273,28 @@ class _Workers:
                     f"{_told(ray.cluster_resources())}, and free are "
                     f"{_told(ray.available_resources())}; ask for less, or wait for the others"
                 )
-        for reference in ready:
-            try:
-                found: WorkerFacts = ray.get(reference)
-            except RayActorError as exc:
-                raise ConfigError(f"a worker could not be started: {_last_line(exc)}") from exc
-            if found.version != __version__:
+
+    def _started(self, reference: Any) -> None:
+        """A worker is there; or it is not, and is made again: its machine may have gone."""
+        from ray.exceptions import RayActorError
+
+        number = self._starting.pop(reference)
+        try:
+            found: WorkerFacts = ray_module().get(reference)
+        except RayActorError as exc:
+            self._failures[number] += 1
+            if self._failures[number] == MAX_TRIES:
                 raise ConfigError(
-                    f"workers on {found.node} have streamdyn {found.version} and this is "
-                    f"{__version__}; install the same version on all machines"
-                )
-            self.free.append(self._starting.pop(reference))
+                    f"a worker could not be started, {MAX_TRIES} times: {_last_line(exc)}"
+                ) from exc
+            self.replace(number)
+            return
+        if found.version != __version__:
+            raise ConfigError(
+                f"workers on {found.node} have streamdyn {found.version} and this is "
+                f"{__version__}; install the same version on all machines"
+            )
+        self.free.append(number)
 
     def _fits(self) -> bool:
         """There is a node that is large enough."""

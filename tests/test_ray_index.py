@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import index_runs
@@ -29,6 +30,7 @@ from streamdyn.pipelines.ray_index import (
     check_shared_memory,
 )
 from streamdyn.pipelines.video_index import Stopped, find_videos
+from streamdyn.run.ray_batch import Worker
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore::{kind}")
@@ -52,7 +54,9 @@ def cluster():
     import touchy  # noqa: F401 - registers the part here.
 
     store = {"object_store_memory": 80 * 1024 * 1024}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **store})
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store}
+    )
     ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
     yield made
     ray.shutdown()
@@ -144,6 +148,28 @@ def test_a_node_is_removed_at_work(cluster, folder, tmp_path):
     there = rows_of(folder, tmp_path / "there.db", config, options, on_progress=remove)
     assert there == here
     assert removed
+
+
+def test_a_worker_whose_machine_goes_while_it_starts_is_made_again(cluster):
+    made = []
+
+    def make(number, lost):
+        made.append(number)
+        actor = ray.remote(num_cpus=0.1)(Worker).remote(
+            "{}", "", None, None, resume=True, trace_folder=None
+        )
+        if len(made) <= lost:
+            ray.kill(actor)
+        return actor
+
+    workers = ray_index._Workers(partial(make, lost=2), 1, {"CPU": 0.1})
+    workers.settle(wait=True)
+    assert (list(workers.free), made) == ([0], [0, 0, 0])
+    ray.kill(workers.actors[0])
+    made.clear()
+    workers = ray_index._Workers(partial(make, lost=MAX_TRIES), 1, {"CPU": 0.1})
+    with pytest.raises(ConfigError, match=f"could not be started, {MAX_TRIES} times"):
+        workers.settle(wait=True)
 
 
 def test_a_job_told_to_stop_goes_on_later(cluster, folder, tmp_path):
