@@ -85,9 +85,7 @@ class LiteEval:
         n = len(obs.window)
         places = places_of(n, int(load_weights(self.model, self.name).facts["parts"]))
         if (obs.status[places] == Status.OPEN).all():
-            actions = np.zeros(n, np.uint8)
-            actions[places] = Action.GLANCE
-            return Plan(actions), None
+            return Plan.glance_next(n, places), None
         # One that could not be decoded has no preview.
         seen = places[np.isfinite(obs.previews["luma"][places]).all((1, 2))]
         if not len(seen):

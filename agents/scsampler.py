@@ -27,7 +27,7 @@ from streamdyn.errors import ConfigError
 from streamdyn.nn.perceptrons import load_perceptrons
 from streamdyn.nn.weights import load_weights
 from streamdyn.observation import Grade, Observation, Status
-from streamdyn.plan import Action, Plan
+from streamdyn.plan import Plan
 from streamdyn.previews.glimpses import places_of
 from streamdyn.previews.surroundings import packet_surroundings
 from streamdyn.protocols import WHOLE_STREAM
@@ -87,9 +87,7 @@ class ScSampler:
         n = len(obs.window)
         places = places_of(n, LISTENED if self.listen else 0)
         if self.listen and (obs.status[places] == Status.OPEN).all():
-            actions = np.zeros(n, np.uint8)
-            actions[places] = Action.GLANCE
-            return Plan(actions), None
+            return Plan.glance_next(n, places), None
         scores = load_perceptrons(self.model, self.name)(packet_surroundings(obs.window))
         if self.listen:
             strange = strangeness(obs.previews["audio"][places])

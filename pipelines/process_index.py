@@ -21,14 +21,12 @@ from streamdyn.config import RunConfig
 from streamdyn.index import MediaRow, SqliteIndex
 from streamdyn.run.file_worker import FileProgress, FileReport, FileWorker, Stopped
 
-from .video_index import IndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
+from .video_index import MAX_TRIES, FarIndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
-MAX_TRIES = 3
-"""Times that a file may take its process with it."""
 _POLL_SECONDS = 0.25
 
 
-class ProcessIndexJob(IndexJob):
+class ProcessIndexJob(FarIndexJob):
     """One call of `streamdyn index --runner processes`; see `IndexJob`."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -46,16 +44,6 @@ class ProcessIndexJob(IndexJob):
             self._leave.set()
             for process in self._processes:
                 process.end()
-
-    def _recognizer(self) -> Any:
-        # Here it would only be in the way of the processes' own on a GPU.
-        return super()._recognizer() if self._config.device == "cpu" else None
-
-    def _run_one(self, path: str, media: MediaRow) -> None:
-        self._run_all([(path, media)], in_prefix=True)
-
-    def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
-        self._run_all(todo, in_prefix=False)
 
     def _run_all(self, todo: Sequence[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
         waiting, tries = deque(todo), Counter[str]()

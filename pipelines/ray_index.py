@@ -29,10 +29,8 @@ from streamdyn.index.reading import is_url
 from streamdyn.run.file_worker import Stopped
 from streamdyn.run.ray_batch import RecognizerHost, Worker, WorkerFacts, Writer, ray_module
 
-from .video_index import IndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
+from .video_index import MAX_TRIES, FarIndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
-MAX_TRIES = 3
-"""Times that a file may take its worker with it, and that a worker may fail to start."""
 READY_SECONDS = 20
 """To wait for a node that could hold a worker, where there is none."""
 START_SECONDS = 120
@@ -60,7 +58,7 @@ class ClusterOptions:
     """GPUs of each shared recognizer, or of each worker where none are shared."""
 
 
-class RayIndexJob(IndexJob):
+class RayIndexJob(FarIndexJob):
     """One call of `streamdyn index --runner ray`.
 
     Args:
@@ -148,13 +146,7 @@ class RayIndexJob(IndexJob):
         except RayActorError as exc:
             raise ConfigError(f"a recognizer could not be started: {_last_line(exc)}") from exc
 
-    def _run_one(self, path: str, media: MediaRow) -> None:
-        self._run_all([(path, media)], in_prefix=True)
-
-    def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
-        self._run_all(todo, in_prefix=False)
-
-    def _run_all(self, todo: list[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
+    def _run_all(self, todo: Sequence[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
         ray, workers = ray_module(), self._workers
         assert workers is not None
         waiting, tries = deque(todo), Counter[str]()
@@ -216,10 +208,6 @@ class RayIndexJob(IndexJob):
         for progress in ray_module().get(self.writer.take_progress.remote()):
             if self._on_progress is not None:
                 self._on_progress(progress)
-
-    def _recognizer(self) -> Any:
-        # One that needs a GPU may find none where the driver is.
-        return super()._recognizer() if self._config.device == "cpu" else None
 
     def _end(self) -> None:
         actors = [] if self._workers is None else self._workers.actors

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError
 from streamdyn.learning.perceptrons import PerceptronRecipe, descend, fit_perceptrons
-from streamdyn.learning.rounds import Rounds
+from streamdyn.learning.rounds import NOTHING_KEPT, Rounds
 from streamdyn.pipelines.labelled_videos import Labelled
 from streamdyn.pipelines.unseen_heads import Lesson
 from streamdyn.previews.surroundings import packet_surroundings
-from streamdyn.recognizers.actions import Evidence
+from streamdyn.recognizers.actions import Evidence, attended
+from streamdyn.text.network import cell_arrays
 
 Array = npt.NDArray[Any]
 Pairs = Sequence[tuple[Labelled, VideoFeatures]]
@@ -31,7 +32,7 @@ def fit_head(
     videos: Pairs,
     seed: int = 0,
     on_epoch: OnEpoch = lambda epoch, loss: None,
-    rounds: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
     """Weights of a linear head, and its labels; pictures of actions teach it, each video alike.
 
@@ -68,7 +69,7 @@ def fit_head(
 
         descend(
             optimizer, schedule, losses, weights,
-            epochs=HEAD_EPOCHS, batch_size=size, on_epoch=on_epoch, rounds=rounds, head=head,
+            epochs=HEAD_EPOCHS, batch_size=size, on_epoch=on_epoch, kept=kept, head=head,
         )  # fmt: skip
     weight = head.weight.detach().numpy() / scale
     return {"weight": weight, "bias": head.bias.detach().numpy() - weight @ mean}, labels
@@ -100,6 +101,29 @@ def evidence(lesson: Lesson, places: Sequence[int] | Array) -> Evidence:
     for place in places:
         found = found.after(float(seconds[place]), lesson.embeddings[place], lesson.said[place])
     return found
+
+
+def counted(lesson: Lesson, attention: Array, places: Array) -> tuple[Array, Array]:
+    """`(n,)` float32 each: what the answer counts looks there, and how sure of the right one."""
+    counts = attended(evidence(lesson, places).features(), attention)
+    return counts.astype(np.float32), lesson.said[places, lesson.target].astype(np.float32)
+
+
+def answer_losses(weights: Tensor, sure: Tensor) -> Tensor:
+    """`(...)` nats, of answers that rest on looks.
+
+    Args:
+        weights: `(..., T)`, what each look counts.
+        sure: `(..., T)`, how sure it is of the right action.
+    """
+    losses: Tensor = -torch.log((weights * sure).sum(-1) / weights.sum(-1) + 0.02)
+    return losses
+
+
+def gru_arrays(network: nn.Module) -> dict[str, Array]:
+    """`wx`, `wh`, `bx` and `bh` of its `cell`, as agents and heads with a GRU keep them."""
+    weights = {name: value.detach().numpy().copy() for name, value in network.named_parameters()}
+    return dict(zip(("wx", "wh", "bx", "bh"), cell_arrays(weights, "cell"), strict=True))
 
 
 def directions(taught: Sequence[Lesson], size: int, every: int = 3) -> tuple[Array, Array]:
@@ -150,7 +174,7 @@ def fit_saliency(
     taught: Sequence[Lesson],
     seed: int = 0,
     on_epoch: OnEpoch = lambda epoch, loss: None,
-    rounds: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Perceptrons that know from packet sizes how sure a head will be of the right answer.
 
@@ -158,7 +182,7 @@ def fit_saliency(
         taught: Untrimmed streams.
         seed: Of weights and order.
         on_epoch: Told the number of the epoch and its mean loss.
-        rounds: Keeps what was learned after every epoch.
+        kept: What was done before.
     """
     rows, shares, worth = [], [], []
     for lesson in taught:
@@ -167,4 +191,4 @@ def fit_saliency(
         worth.append(np.full(len(lesson.said), 1 / len(lesson.said)))
     recipe = PerceptronRecipe(seed=seed, epochs=12)
     x, y, counts = (np.concatenate(parts) for parts in (rows, shares, worth))
-    return fit_perceptrons(x, y, counts, recipe, on_epoch, rounds)
+    return fit_perceptrons(x, y, counts, recipe, on_epoch, kept)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError
 from streamdyn.learning.perceptrons import PerceptronRecipe, fit_perceptrons
-from streamdyn.learning.rounds import Rounds
+from streamdyn.learning.rounds import NOTHING_KEPT, Rounds
 from streamdyn.observation import Observation, Status
 from streamdyn.plan import Action, Plan
 from streamdyn.previews.interval import NUM_FEATURES, interval_features
@@ -146,7 +146,7 @@ def fit(
     videos: Sequence[Intervals],
     recipe: PerceptronRecipe,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
-    rounds: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Arrays of `Perceptrons`; a video with many intervals counts less for each of them."""
     rows = np.concatenate([v.rows for v in videos])
@@ -156,7 +156,7 @@ def fit(
         )
     shares = np.concatenate([v.shares for v in videos])
     worth = np.concatenate([v.sizes**0.5 / max(1, len(v.sizes)) ** 0.7 for v in videos])
-    return fit_perceptrons(rows, shares, worth, recipe, on_epoch, rounds)
+    return fit_perceptrons(rows, shares, worth, recipe, on_epoch, kept)
 
 
 def explored(videos: Sequence[VideoFeatures], agree: Agreeing, seed: int) -> list[Intervals]:

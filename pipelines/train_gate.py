@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from streamdyn.learning.perceptrons import Ensemble, scaled
-from streamdyn.learning.rounds import Best, Rounds
+from streamdyn.learning.rounds import NOTHING_KEPT, Best, Rounds
 from streamdyn.nn.gates import Sampling, choose
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
-from streamdyn.pipelines.train_actions import evidence
+from streamdyn.pipelines.train_actions import answer_losses, counted
 from streamdyn.pipelines.train_looks import BATCH, PARTS, split
-from streamdyn.recognizers.actions import attended
 
 Array = npt.NDArray[Any]
 LOOK_COST = 0.03
@@ -37,7 +36,7 @@ def fit_gate(
     *,
     rounds: int = 40,
     k: int = 4,
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Perceptrons of `liteeval`, by straight-through gradients of gates drawn with Gumbel noise.
 
@@ -64,7 +63,7 @@ def fit_gate(
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3, weight_decay=1e-3)
     best = Best()
     parts = {"network": network, "optimizer": optimizer, "noise": noise, "best": best}
-    for number in (kept or Rounds()).over("gates", rounds, **parts):
+    for number in kept.over("gates", rounds, **parts):
         first, last = TEMPERATURES
         temperature = first + (last - first) * number / rounds
         sampling = Sampling("gumbel", temperature, generator=noise)
@@ -75,8 +74,8 @@ def fit_gate(
                 x, counts, sure = streams[place]
                 gates = opened(network, scaled(x, mean, scale), sampling)
                 weights = gates * torch.from_numpy(counts) + 1e-4
-                right = (weights * torch.from_numpy(sure)).sum() / weights.sum()
-                losses.append(-torch.log(right + 0.02) + LOOK_COST * gates.sum())
+                loss = answer_losses(weights, torch.from_numpy(sure))
+                losses.append(loss + LOOK_COST * gates.sum())
             loss = torch.stack(losses).mean()
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -99,9 +98,7 @@ def opened(network: Ensemble, x: Tensor, sampling: Sampling) -> Tensor:
 def _tensors(one: Rehearsal) -> tuple[Array, Array, Array]:
     """A place each: what the gate sees, what the answer would count it, how sure of the right."""
     places = one.places(PARTS)
-    counts = attended(evidence(one.lesson, places).features(), one.attention)
-    sure = one.lesson.said[places, one.lesson.target]
-    return one.coarse(places), counts.astype(np.float32), sure.astype(np.float32)
+    return one.coarse(places), *counted(one.lesson, one.attention, places)
 
 
 def _worth(one: Rehearsal, likely: Perceptrons, k: int) -> float:

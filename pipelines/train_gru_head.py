@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from streamdyn.learning.rounds import Best, Rounds, TorchDice
+from streamdyn.learning.rounds import NOTHING_KEPT, Best, Rounds, TorchDice
 from streamdyn.nn.cells import Cell
-from streamdyn.pipelines.train_actions import LOOKS, directions
+from streamdyn.pipelines.train_actions import LOOKS, answer_losses, directions, gru_arrays
 from streamdyn.pipelines.train_looks import split
 from streamdyn.pipelines.unseen_heads import Lesson
 from streamdyn.recognizers.actions import Evidence
@@ -50,16 +50,8 @@ class GruHead(nn.Module):
 
     def arrays(self) -> dict[str, Array]:
         """As the recognizer runs them."""
-        fused: Any = self.cell.fused
-        found = {
-            "wx": fused.weight_ih_l0.T,
-            "wh": fused.weight_hh_l0.T,
-            "bx": fused.bias_ih_l0,
-            "bh": fused.bias_hh_l0,
-            "read": self.read.weight[0],
-            "read_bias": self.read.bias,
-        }
-        return {name: value.detach().numpy().copy() for name, value in found.items()}
+        weight, bias = (value.detach().numpy().copy() for value in self.read.parameters())
+        return {**gru_arrays(self), "read": weight[0], "read_bias": bias}
 
 
 def fit_gru_head(
@@ -67,7 +59,7 @@ def fit_gru_head(
     head: Mapping[str, Array],
     seed: int = 0,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
-    rounds: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Arrays of `actions_gru`, by the answer after the last look.
 
@@ -78,7 +70,7 @@ def fit_gru_head(
         head: `weight` and `bias` of the linear head that it will run behind.
         seed: Of weights, looks and order.
         on_epoch: Told the number of the epoch and its mean loss on streams that were held out.
-        rounds: Keeps what was learned after every epoch.
+        kept: What was done before.
     """
     dice = np.random.default_rng(seed)
     mean, basis = directions(taught, SIZE)
@@ -95,7 +87,7 @@ def fit_gru_head(
             "network": network, "optimizer": optimizer, "noise": TorchDice(), "dice": dice,
             "best": best,
         }  # fmt: skip
-        for epoch in (rounds or Rounds()).over("looks", EPOCHS, **parts):
+        for epoch in kept.over("looks", EPOCHS, **parts):
             network.train()
             order = dice.permutation(len(looks))
             for batch in np.array_split(order, -(-len(order) // BATCH)):
@@ -148,5 +140,5 @@ def _loss(network: GruHead, streams: Sequence[Looked]) -> Tensor:
     )
     counts = network(x, whole) * whole + 1e-6
     inside = nn.utils.rnn.pad_sequence([torch.ones(len(one[0])) for one in streams], True)
-    right = (counts * inside * sure).sum(1) / (counts * inside).sum(1)
-    return -torch.log(right + 0.02).mean()
+    loss: Tensor = answer_losses(counts * inside, sure).mean()
+    return loss

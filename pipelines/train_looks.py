@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from streamdyn.learning.perceptrons import Ensemble, PerceptronRecipe, fit_perceptrons, scaled
-from streamdyn.learning.rounds import Best, Rounds
+from streamdyn.learning.rounds import NOTHING_KEPT, Best, Rounds
 from streamdyn.learning.subsets import draw_subsets, subset_log_prob
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
@@ -61,7 +61,7 @@ def fit_liteeval(
     taught: Sequence[Rehearsal],
     seed: int = 0,
     on_epoch: OnRound = lambda epoch, loss: None,
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Perceptrons that know by small grey pictures which ones show an action.
 
@@ -90,7 +90,7 @@ def fit_ocsampler(
     k: int = 6,
     rounds: int = 30,
     draws: int = 8,
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Perceptrons whose best `k` places are worth most as a set; REINFORCE.
 
@@ -118,7 +118,7 @@ def fit_ocsampler(
     best = Best()
     best.offer(start, _worth_of_set(held, start, k))
     parts = {"network": network, "optimizer": optimizer, "noise": noise, "best": best}
-    for number in (kept or Rounds()).over("sets", rounds, **parts):
+    for number in kept.over("sets", rounds, **parts):
         rewards = []
         order = torch.randperm(len(learn), generator=noise).tolist()
         for first in range(0, len(order), BATCH):
@@ -165,7 +165,7 @@ def fit_adaframe(
     on_round: OnRound,
     *,
     rounds: int = ROUNDS,
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Perceptrons that foresee what share of the evidence shows an action after one more look.
 
@@ -195,7 +195,7 @@ def fit_adaframe(
         x, y = np.concatenate(rows), np.concatenate(shares)
         recipe = PerceptronRecipe(seed=seed + number, epochs=4)
         fitted = partial(fit_perceptrons, x, y, np.ones(len(y)), recipe)
-        arrays = (kept or Rounds()).once(f"jumps-{number}", fitted)
+        arrays = kept.once(f"jumps-{number}", fitted)
         foresee = Perceptrons(**arrays)
         worth = float(np.mean([one.share_inside(jumps(one, foresee, JUDGED_AT)) for one in held]))
         on_round(number, worth)
@@ -252,7 +252,7 @@ def fit_ffnet(
     *,
     unit: int = 3,
     rounds: int = 10,
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Perceptrons of what a hop is worth in the long run, between 0 and 1; fitted Q iteration.
 
@@ -281,7 +281,7 @@ def fit_ffnet(
             y = _to_share(rewards + discounts * _best_after(taken, worth_of))
             recipe = PerceptronRecipe(seed=seed + 10 * number + step, epochs=6)
             fitted = partial(fit_perceptrons, x, y, np.ones(len(y)), recipe)
-            arrays = (kept or Rounds()).once(f"hops-{number}-{step}", fitted)
+            arrays = kept.once(f"hops-{number}-{step}", fitted)
             worth_of = Perceptrons(**arrays)
         prices = (PRICES[0], 0.02, PRICES[1])
         found = [hops(one, worth_of, unit, price) for one in held for price in prices]

@@ -11,7 +11,7 @@ import torch
 
 from streamdyn.errors import ConfigError
 from streamdyn.learning.perceptrons import Ensemble, scaled
-from streamdyn.learning.rounds import Best, Rounds
+from streamdyn.learning.rounds import NOTHING_KEPT, Best, Rounds
 from streamdyn.nn.perceptrons import Perceptrons
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_looks import BATCH, PARTS, OnRound, split
@@ -29,7 +29,7 @@ def fit_marl(
     k: int = 8,
     rounds: int = 24,
     draws: int = 6,
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Perceptrons by which `k` agents move, each paid by what all looks are worth; REINFORCE.
 
@@ -61,7 +61,7 @@ def fit_marl(
 
     best = Best()
     parts = {"network": network, "optimizer": optimizer, "dice": dice, "best": best}
-    for number in (kept or Rounds()).over("games", rounds, **parts):
+    for number in kept.over("games", rounds, **parts):
         rewards = []
         for batch in np.array_split(dice.permutation(len(learn)), -(-len(learn) // BATCH)):
             games = np.repeat(batch, draws)

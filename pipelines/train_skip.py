@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from streamdyn.learning.rounds import Best, Rounds
+from streamdyn.learning.rounds import NOTHING_KEPT, Best, Rounds
 from streamdyn.nn.cells import Cell
 from streamdyn.nn.gates import round_straight_through
 from streamdyn.pipelines.rehearsal import Rehearsal
-from streamdyn.pipelines.train_actions import directions, evidence
+from streamdyn.pipelines.train_actions import answer_losses, counted, directions, gru_arrays
 from streamdyn.previews.hops import LONGEST_WAIT
-from streamdyn.recognizers.actions import attended
 
 Array = npt.NDArray[Any]
 EVERY = 3
@@ -60,7 +59,7 @@ def fit_skip_rnn(
     on_round: Callable[[int, float], None],
     *,
     rounds: int = 40,
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Arrays of `skip_rnn`, by straight-through gradients.
 
@@ -80,7 +79,7 @@ def fit_skip_rnn(
     optimizer = torch.optim.AdamW(network.parameters(), 5e-3, weight_decay=1e-3)
     best = Best()
     parts = {"network": network, "optimizer": optimizer, "noise": noise, "best": best}
-    for number in (kept or Rounds()).over("skips", rounds, **parts):
+    for number in kept.over("skips", rounds, **parts):
         order = torch.split(torch.randperm(len(streams), generator=noise), BATCH)
         total = 0.0
         for batch in order:
@@ -97,25 +96,15 @@ def fit_skip_rnn(
 
 def arrays_of(network: SkipGate) -> dict[str, Array]:
     """As the agent runs them."""
-    fused: Any = network.cell.fused
-    found = {
-        "wx": fused.weight_ih_l0.T,
-        "wh": fused.weight_hh_l0.T,
-        "bx": fused.bias_ih_l0,
-        "bh": fused.bias_hh_l0,
-        "increment": network.increment.weight[0],
-        "increment_bias": network.increment.bias,
-    }
-    return {name: value.detach().numpy().copy() for name, value in found.items()}
+    weight, bias = (value.detach().numpy().copy() for value in network.increment.parameters())
+    return {**gru_arrays(network), "increment": weight[0], "increment_bias": bias}
 
 
 def _tensors(one: Rehearsal, mean: Array, basis: Array) -> tuple[Tensor, Tensor, Tensor]:
     """A step each: what goes in, what the answer would count it, and how sure of the right one."""
     places = np.arange(0, len(one), EVERY)
-    lesson = one.lesson
-    counts = attended(evidence(lesson, places).features(), one.attention)
-    x = (lesson.embeddings[places] - mean) @ basis.T
-    sure = lesson.said[places, lesson.target]
+    counts, sure = counted(one.lesson, one.attention, places)
+    x = (one.lesson.embeddings[places] - mean) @ basis.T
     return tuple(torch.from_numpy(a.astype(np.float32)) for a in (x, counts, sure))  # type: ignore[return-value]
 
 
@@ -128,6 +117,6 @@ def _loss(network: SkipGate, streams: Sequence[tuple[Tensor, Tensor, Tensor]]) -
     steps = torch.tensor([len(stream[0]) for stream in streams])
     inside = (torch.arange(x.shape[1]) < steps[:, None]).to(x.dtype)
     looks = network.masked(x) * inside
-    weights = looks * counts + 1e-4 * inside
-    right = (weights * sure).sum(1) / weights.sum(1)
-    return (-torch.log(right + 0.02) + LOOK_COST * looks.sum(1)).mean()
+    losses = answer_losses(looks * counts + 1e-4 * inside, sure)
+    loss: Tensor = (losses + LOOK_COST * looks.sum(1)).mean()
+    return loss

@@ -19,7 +19,7 @@ from streamdyn.clips.features import VideoFeatures
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.learning.logs import Log, no_log
 from streamdyn.learning.perceptrons import PerceptronRecipe
-from streamdyn.learning.rounds import Rounds
+from streamdyn.learning.rounds import NOTHING_KEPT, Rounds
 from streamdyn.nn.weights import load_weights, save_weights
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_actions import Pairs, fit_attention, fit_head, fit_saliency
@@ -64,7 +64,7 @@ def train_agent(
     seed: int = 0,
     leave_one_out: bool = False,
     command: str = "",
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
     on_step: OnStep = lambda step: None,
     log: Log = no_log,
 ) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def train_labelled(
     taught: Taught | None = None,
     learner: str = "truth",
     command: str = "",
-    kept: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
     on_step: OnStep = lambda step: None,
     log: Log = no_log,
 ) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def _looks(
     seed: int,
     on_epoch: OnRound,
     on_round: OnRound,
-    kept: Rounds | None,
+    kept: Rounds,
 ) -> dict[str, Any]:
     in_rounds = {
         "adaframe": fit_adaframe,

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 PREFIX_AUDITS = 20
 """Audits after which a self-tuning policy's knob is taken as set."""
+MAX_TRIES = 3
+"""Times that a file may take its process with it, and that a worker of a cluster may not start."""
 
 
 @dataclass(slots=True)
@@ -248,6 +250,24 @@ class IndexJob:
             self._on_progress(progress)
         if self._stop.is_set():
             raise Stopped
+
+
+class FarIndexJob(IndexJob):
+    """One whose files are watched in other processes, which may die; see its subclasses."""
+
+    def _run_all(self, todo: Sequence[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
+        """Watch them, several at a time."""
+        raise NotImplementedError
+
+    def _run_one(self, path: str, media: MediaRow) -> None:
+        self._run_all([(path, media)], in_prefix=True)
+
+    def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
+        self._run_all(todo, in_prefix=False)
+
+    def _recognizer(self) -> Any:
+        # One that needs a GPU may find none here, or be in the way of those elsewhere.
+        return super()._recognizer() if self._config.device == "cpu" else None
 
 
 def _num_cores() -> int:

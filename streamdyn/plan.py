@@ -95,6 +95,13 @@ class Plan:
         return Plan(actions, **kwargs)
 
     @staticmethod
+    def glance_next(n: int, chosen: Any) -> Plan:
+        """A plan of `n` items that glances at `chosen` (indices or mask), the rest left open."""
+        actions = np.zeros(n, np.uint8)
+        actions[chosen] = Action.GLANCE
+        return Plan(actions)
+
+    @staticmethod
     def process_next(n: int, chosen: Any) -> Plan:
         """A plan of `n` items that processes `chosen` (indices or mask), the rest left open."""
         actions = np.zeros(n, np.uint8)

@@ -12,7 +12,7 @@ import torch
 from test_looking import made
 
 from streamdyn.errors import ConfigError, StoreError
-from streamdyn.learning.rounds import Best, Rounds, TorchDice
+from streamdyn.learning.rounds import NOTHING_KEPT, Best, Rounds, TorchDice
 from streamdyn.pipelines.rehearsal import Rehearsal
 from streamdyn.pipelines.train_actions import fit_saliency
 from streamdyn.pipelines.train_gate import fit_gate
@@ -25,7 +25,7 @@ TAUGHT = [made(seed) for seed in range(8)]
 REHEARSALS = [Rehearsal(lesson, np.array([-12, -2, -2, -1, 10], np.float32)) for lesson in TAUGHT]
 HEAD = {"weight": np.eye(2, 8), "bias": np.zeros(2)}
 Told = Callable[[int, float], None]
-TRAININGS: dict[str, Callable[[Told, Rounds | None], dict[str, Any]]] = {
+TRAININGS: dict[str, Callable[[Told, Rounds], dict[str, Any]]] = {
     "scsampler": lambda told, kept: fit_saliency(TAUGHT, 0, told, kept),
     "liteeval": lambda told, kept: fit_liteeval(REHEARSALS, 0, told, kept),
     "gate": lambda told, kept: fit_gate(REHEARSALS, 0, told, rounds=4, kept=kept),
@@ -53,7 +53,7 @@ class Cut(Exception):
 def test_a_training_goes_on_after_its_last_round(name: str, after: int, tmp_path: Path) -> None:
     train = TRAININGS[name]
     whole: list[tuple[int, float]] = []
-    expected = train(lambda number, worth: whole.append((number, worth)), None)
+    expected = train(lambda number, worth: whole.append((number, worth)), NOTHING_KEPT)
     folder = tmp_path / "rounds"
 
     def cut(number: int, worth: float) -> None:

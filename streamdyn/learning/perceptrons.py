@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from streamdyn.learning.rounds import Rounds, TorchDice
+from streamdyn.learning.rounds import NOTHING_KEPT, Rounds, TorchDice
 
 Array = npt.NDArray[Any]
 
@@ -72,7 +72,7 @@ def fit_perceptrons(
     worth: Array,
     recipe: PerceptronRecipe,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
-    rounds: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
 ) -> dict[str, Array]:
     """Arrays of `Perceptrons`, by cross entropy.
 
@@ -82,7 +82,7 @@ def fit_perceptrons(
         worth: `(N,)` what an error there counts.
         recipe: How.
         on_epoch: Told the number of the epoch and its mean loss.
-        rounds: Keeps what was learned after every epoch.
+        kept: What was done before.
     """
     mean, scale = rows.mean(0), rows.std(0) + 1e-6
     x = scaled(rows, mean, scale)
@@ -108,7 +108,7 @@ def fit_perceptrons(
         descend(
             optimizer, schedule, losses, weights,
             epochs=recipe.epochs, batch_size=recipe.batch_size, on_epoch=on_epoch,
-            rounds=rounds, network=network,
+            kept=kept, network=network,
         )  # fmt: skip
     return network.arrays(mean, scale)
 
@@ -122,7 +122,7 @@ def descend(
     epochs: int,
     batch_size: int,
     on_epoch: Callable[[int, float], None],
-    rounds: Rounds | None = None,
+    kept: Rounds = NOTHING_KEPT,
     **parts: Any,
 ) -> None:
     """Follow the gradient of a weighted mean loss, in an order drawn from torch's dice.
@@ -135,11 +135,11 @@ def descend(
         epochs: Times that all rows are gone through.
         batch_size: Rows at once.
         on_epoch: Told the number of the epoch and its mean loss.
-        rounds: Keeps what was learned after every epoch.
-        **parts: What learns, for `rounds`.
+        kept: What was done before.
+        **parts: What learns, for `kept`.
     """
     parts |= {"optimizer": optimizer, "schedule": schedule, "dice": TorchDice()}
-    for epoch in (rounds or Rounds()).over("epochs", epochs, **parts):
+    for epoch in kept.over("epochs", epochs, **parts):
         total = 0.0
         for batch in torch.split(torch.randperm(len(weights)), batch_size):
             loss = (losses(batch) * weights[batch]).mean()

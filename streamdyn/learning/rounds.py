@@ -62,7 +62,7 @@ class Rounds:
     """
 
     def __init__(self, folder: Path | None = None, training: str = "") -> None:
-        self._folder, self._training = folder, training
+        self._folder = folder
         if folder is None:
             return
         note = folder / "training.txt"
@@ -121,6 +121,10 @@ class Rounds:
         """The training is over."""
         if self._folder is not None:
             shutil.rmtree(self._folder)
+
+
+NOTHING_KEPT = Rounds()
+"""A training that begins anew, and is not to be gone on with."""
 
 
 def _put(path: Path, write: Callable[[Path], Any], suffix: str = ".new") -> None:
