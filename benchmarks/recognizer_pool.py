@@ -23,7 +23,7 @@ from streamdyn.config import RunConfig
 from streamdyn.items import Item, Selection
 from streamdyn.pipelines.video_index import find_videos
 from streamdyn.registry import build
-from streamdyn.run.ray_batch import RecognizerHost
+from streamdyn.run.ray_recognizer import RecognizerHost
 from streamdyn.sources.video_av import VideoAv
 
 SIZES = {"16 at a time": (16, 16), "1 to 16 at a time": (1, 16), "1 at a time": (1, 1)}
@@ -43,7 +43,7 @@ class Session:
         """First scores of all answers."""
         found = []
         for selection in self._selections:
-            outcomes, _ = ray.get(self._host.recognize.remote(selection, None))
+            outcomes, _, _ = ray.get(self._host.recognize.remote(selection, None))
             found += [outcome.scores[0] for outcome in outcomes]
         return found
 
@@ -61,7 +61,7 @@ def main() -> None:
     items = pictures(find_videos([asked.folder]), asked.sessions * asked.pictures, recognizer)
     ray.init(address="local", include_dashboard=False, logging_level="ERROR")
     host = ray.remote(num_cpus=1, max_concurrency=1000)(RecognizerHost).remote(
-        RunConfig.model_validate({"recognizer": {"name": "lite0"}}).model_dump_json()
+        RunConfig.model_validate({"recognizer": {"name": "lite0"}}).model_dump_json(), "."
     )
     ray.get(host.facts.remote())
     header()

@@ -27,7 +27,9 @@ from streamdyn.errors import ConfigError
 from streamdyn.index import MediaRow, SqliteIndex
 from streamdyn.index.reading import is_url
 from streamdyn.run.file_worker import Stopped
-from streamdyn.run.ray_batch import RecognizerHost, Worker, WorkerFacts, Writer, ray_module
+from streamdyn.run.ray_actor import ActorFacts, ray_module
+from streamdyn.run.ray_batch import Worker, Writer
+from streamdyn.run.ray_recognizer import RecognizerHost
 
 from .video_index import MAX_TRIES, FarIndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
@@ -103,12 +105,12 @@ class RayIndexJob(FarIndexJob):
         self.writer = _remote(
             Writer, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         ).remote(str(self._index.path.absolute()), str(self._index.root))
-        config = self._config.model_dump_json()
+        config, standing = self._config.model_dump_json(), str(Path.cwd())
         self._hosts = [
             _remote(
                 RecognizerHost, num_cpus=asked.worker_cpus, num_gpus=asked.host_gpus,
                 max_restarts=-1, max_task_retries=-1, max_concurrency=1000,
-            ).remote(config)
+            ).remote(config, standing)
             for _ in range(asked.hosts)
         ]  # fmt: skip
         gpus = 0.0 if self._hosts else asked.host_gpus
@@ -119,8 +121,9 @@ class RayIndexJob(FarIndexJob):
             return _remote(
                 Worker, max_restarts=0, num_cpus=asked.worker_cpus, num_gpus=gpus
             ).remote(
-                config, self._hash, self.writer, host, resume=self._resume, trace_folder=folder
-            )
+                config, self._hash, self.writer, host, standing,
+                resume=self._resume, trace_folder=folder,
+            )  # fmt: skip
 
         spare = there.get("CPU", 1.0) - asked.hosts * asked.worker_cpus
         count = asked.workers or max(1, int(spare / asked.worker_cpus))
@@ -142,7 +145,8 @@ class RayIndexJob(FarIndexJob):
                 f"are {_told(ray.available_resources())}; ask for fewer"
             )
         try:
-            ray.get(asked)
+            for found in ray.get(asked):
+                _check_version("shared recognizers", found)
         except RayActorError as exc:
             raise ConfigError(f"a recognizer could not be started: {_last_line(exc)}") from exc
 
@@ -268,7 +272,7 @@ class _Workers:
 
         number = self._starting.pop(reference)
         try:
-            found: WorkerFacts = ray_module().get(reference)
+            found: ActorFacts = ray_module().get(reference)
         except RayActorError as exc:
             self._failures[number] += 1
             if self._failures[number] == MAX_TRIES:
@@ -277,11 +281,7 @@ class _Workers:
                 ) from exc
             self.replace(number)
             return
-        if found.version != __version__:
-            raise ConfigError(
-                f"workers on {found.node} have streamdyn {found.version} and this is "
-                f"{__version__}; install the same version on all machines"
-            )
+        _check_version("workers", found)
         self.free.append(number)
 
     def _fits(self) -> bool:
@@ -290,6 +290,14 @@ class _Workers:
             node["Alive"]
             and all(node["Resources"].get(k, 0) >= v for k, v in self._resources.items())
             for node in ray_module().nodes()
+        )
+
+
+def _check_version(who: str, found: ActorFacts) -> None:
+    if found.version != __version__:
+        raise ConfigError(
+            f"{who} on {found.node} have streamdyn {found.version} and this is {__version__}; "
+            "install the same version on all machines"
         )
 
 

@@ -285,6 +285,7 @@ class Session:
             )
         receipt.recognize_ms += answer.receipt.recognize_ms
         receipt.transfer_ms += answer.receipt.transfer_ms
+        receipt.queue_ms += answer.receipt.queue_ms
         if self._trace is not None:
             self._trace.outcomes(outcomes, purpose)
         return outcomes

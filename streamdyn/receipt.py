@@ -49,7 +49,9 @@ class Receipt:
     policy_ms: float = 0.0
     recognize_ms: float = 0.0
     transfer_ms: float = 0.0
-    """Host to device copies and back."""
+    """Copies to a device, or to a recognizer elsewhere, and back."""
+    queue_ms: float = 0.0
+    """Waiting for a shared recognizer that others keep busy."""
     sink_ms: float = 0.0
 
     def __add__(self, other: Receipt) -> Receipt:

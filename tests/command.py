@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -35,3 +36,9 @@ def one_error(result: Any) -> str:
     assert lines[0].startswith("error: "), lines[0]
     assert "Traceback" not in result.stderr
     return lines[0].removeprefix("error: ")
+
+
+def free_port() -> int:
+    """Of this machine, that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -8,20 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import warnings
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import index_runs
 import pytest
 import ray
-from command import PROGRAM, streamdyn
+from command import PROGRAM, free_port, streamdyn
 from index_runs import BISECT, PART, TUNING, check_ended_and_run_again, config_of
+from prometheus_client.parser import text_string_to_metric_families
 from ray.cluster_utils import Cluster
 from scene_clips import write_folder
 
 from streamdyn.errors import ConfigError
 from streamdyn.index import SqliteIndex
+from streamdyn.index.overview import overview
 from streamdyn.pipelines import ray_index
 from streamdyn.pipelines.ray_index import (
     MAX_TRIES,
@@ -30,6 +34,7 @@ from streamdyn.pipelines.ray_index import (
     check_shared_memory,
 )
 from streamdyn.pipelines.video_index import Stopped, find_videos
+from streamdyn.run.ray_actor import ActorFacts
 from streamdyn.run.ray_batch import Worker
 
 pytestmark = [
@@ -38,6 +43,7 @@ pytestmark = [
 ]
 TWO = ClusterOptions(workers=2, worker_cpus=0.5)
 SHARED = ClusterOptions(workers=2, worker_cpus=0.5, hosts=1)
+METRICS_PORT = free_port()
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +59,11 @@ def cluster():
     sys.path.insert(0, str(PART))
     import touchy  # noqa: F401 - registers the part here.
 
-    store = {"object_store_memory": 80 * 1024 * 1024}
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **store}
-    )
+    head = {
+        "num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 * 1024 * 1024,
+        "metrics_export_port": METRICS_PORT, "_system_config": {"metrics_report_interval_ms": 500},
+    }  # fmt: skip
+    made = Cluster(initialize_head=True, head_node_args=head)
     ray.init(address=made.address, logging_level="ERROR", log_to_driver=False)
     yield made
     ray.shutdown()
@@ -156,7 +163,7 @@ def test_a_worker_whose_machine_goes_while_it_starts_is_made_again(cluster):
     def make(number, lost):
         made.append(number)
         actor = ray.remote(num_cpus=0.1)(Worker).remote(
-            "{}", "", None, None, resume=True, trace_folder=None
+            "{}", "", None, None, ".", resume=True, trace_folder=None
         )
         if len(made) <= lost:
             ray.kill(actor)
@@ -198,6 +205,8 @@ def test_what_the_cluster_cannot_do_is_said_soon(cluster, folder, tmp_path, monk
     monkeypatch.setattr(ray_index, "__version__", "0.0.1")
     with pytest.raises(ConfigError, match=r"have streamdyn .* and this is 0.0.1; install the same"):
         rows_of(folder, tmp_path / "x.db", config_of(), TWO)
+    with pytest.raises(ConfigError, match=r"shared recognizers on .* have streamdyn .*"):
+        ray_index._check_version("shared recognizers", ActorFacts.here())
     assert time.monotonic() - began < 120
 
 
@@ -228,6 +237,72 @@ def test_relative_paths_are_those_of_the_caller(cluster, folder, tmp_path, monke
             "missing.mp4"
         }
         assert (index.rows(), {}) == here
+
+
+def test_relative_paths_in_options_too(cluster, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config_of(fuse="fuse")
+    here = rows_of(folder, tmp_path / "here.db", config)
+    for name, options in (("a worker", TWO), ("a shared recognizer", SHARED)):
+        Path("fuse").touch()
+        assert rows_of(folder, tmp_path / f"{name}.db", config, options) == here
+        assert not Path("fuse").exists()
+
+
+def test_a_shared_recognizer_says_what_waiting_and_sending_cost(cluster, folder, tmp_path):
+    seconds = 0.02
+    rows_of(folder, tmp_path / "x.db", config_of(seconds=seconds), SHARED)
+    with SqliteIndex(tmp_path / "x.db", mode="read") as index:
+        over = overview(index)
+        num_requests = len(index.rows()["windows"])
+    spent = over.receipt + over.audit_receipt
+    # Two workers, one host that sleeps: each waits for the other, and for the other's requests.
+    assert spent.recognize_ms > 1000 * seconds
+    assert spent.queue_ms > num_requests
+    assert 0 < spent.transfer_ms < spent.recognize_ms + spent.queue_ms
+
+
+def test_prometheus_finds_what_the_actors_did(cluster, folder, tmp_path):
+    earlier = set(scraped())
+    rows_of(folder, tmp_path / "x.db", config_of(), SHARED)
+    with SqliteIndex(tmp_path / "x.db", mode="read") as index:
+        over, num_windows = overview(index), len(index.rows()["windows"])
+    spent = over.receipt + over.audit_receipt
+    expected = {
+        ("frames_total", "process"): spent.num_processed,
+        ("frames_total", "skip"): spent.num_skipped,
+        ("windows_total", ""): num_windows,
+        ("files_total", "done"): 4,
+    }
+    found, until = Counter(), time.monotonic() + 60
+    while not (expected.items() <= found.items() and found["batch_size_count", ""]):
+        assert time.monotonic() < until, (found, expected)
+        time.sleep(0.5)
+        found = added_up(earlier)
+    assert found["stage_seconds_total", "decode"] > 0
+    assert found["batch_size_count", ""] <= found["queue_seconds_count", ""]
+
+
+def added_up(earlier):
+    """(name, label) → value, but of what was there before: actors of other tests."""
+    found = Counter()
+    for (actor, name, label), value in scraped().items():
+        if (actor, name, label) not in earlier:
+            found[name, label] += value
+    return found
+
+
+def scraped():
+    """(actor, name, action or stage or result) → value."""
+    found = Counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=30) as answer:
+        for family in text_string_to_metric_families(answer.read().decode()):
+            for sample in family.samples:
+                name = sample.name.removeprefix("ray_streamdyn_")
+                labels = (sample.labels.get(k) for k in ("action", "stage", "result"))
+                key = sample.labels.get("WorkerId", ""), name, next(filter(None, labels), "")
+                found[key] += sample.value
+    return found
 
 
 def test_a_wrong_call_is_one_sentence(folder, tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,18 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import PROGRAM, streamdyn
+from command import PROGRAM, free_port, streamdyn
 from scene_clips import write_folder
 
 from streamdyn.index import SqliteIndex
 
 RAY = Path(sys.executable).with_name("ray")
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,8 @@ class FileProgress:
     """From the header, which may lie."""
     receipt: Receipt
     """Of this call, plan and audits."""
+    latest: Receipt = field(default_factory=Receipt)
+    """Of the window that was just stored."""
 
 
 @dataclass(slots=True)
@@ -211,5 +213,8 @@ class _Progress:
         self._receipt = Receipt()
 
     def __call__(self, result: WindowResult) -> None:
-        self._receipt = self._receipt + result.receipt + result.audit_receipt
-        self._report(FileProgress(self._path, result.window.stop, self._expected, self._receipt))
+        latest = result.receipt + result.audit_receipt
+        self._receipt += latest
+        self._report(
+            FileProgress(self._path, result.window.stop, self._expected, self._receipt, latest)
+        )

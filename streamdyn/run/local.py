@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from streamdyn import checkpoint
 from streamdyn.audit import Agreement, AuditRule
@@ -16,6 +16,14 @@ from streamdyn.protocols import Cursor, Policy, Recognizer, Sink, Source
 from streamdyn.receipt import Receipt
 from streamdyn.timeline import Propagation, WindowResult
 from streamdyn.trace import Trace
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A recognizer that runs in another process and says itself what its answers cost."""
+
+    def take_receipt(self) -> Receipt:
+        """What was spent since the last call."""
 
 
 @dataclass(slots=True)
@@ -52,6 +60,8 @@ def drive(session: Session, recognizer: Recognizer) -> Iterator[WindowResult]:
         hidden = session.state.hidden if is_plan else recognizer.initial_hidden()
         with receipt.timed("recognize"):
             outcomes, hidden = recognizer.recognize(event.selection, hidden)
+        if isinstance(recognizer, Elsewhere):
+            receipt = recognizer.take_receipt()
         if is_plan:
             session.state.hidden = hidden
         answer = Answer(outcomes, receipt)

@@ -1,0 +1,164 @@
+"""A recognizer of a cluster that many workers share, at both its ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from streamdyn.config import RunConfig
+from streamdyn.errors import ConfigError
+from streamdyn.items import Selection
+from streamdyn.outcome import Outcome
+from streamdyn.protocols import Recognizer
+from streamdyn.receipt import Receipt
+from streamdyn.run.ray_actor import ActorFacts, get, stand_in
+from streamdyn.run.ray_metrics import Metrics
+
+ANSWER_SECONDS = 600.0
+"""To wait for an answer; a host that is started again has to load its model meanwhile."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A request that waits."""
+
+    selection: Selection
+    hidden: Any
+    answer: asyncio.Future[Any]
+    since: float
+
+
+class RecognizerHost:
+    """A recognizer that many workers share; requests that wait are recognized together.
+
+    Every worker waits for its answer before it asks again, so that first come, first served is
+    fair, and a host never holds more than one request of each.
+
+    Args:
+        config: Parts and options, as JSON.
+        standing: Folder of the driver, see `Worker`.
+        wait_ms: How long a request may wait for others to come.
+    """
+
+    def __init__(self, config: str, standing: str, wait_ms: float = 2.0) -> None:
+        stand_in(standing)
+        resolved = RunConfig.model_validate_json(config)
+        self._recognizer = resolved.build_recognizer()
+        self._recognizer.setup(resolved.device)
+        self._wait_seconds = wait_ms / 1000
+        self._waiting: list[_Asked] = []
+        self._flushing: asyncio.Task[None] | None = None
+        self._metrics = Metrics()
+
+    def facts(self) -> ActorFacts:
+        """What it is and where."""
+        return ActorFacts.here()
+
+    async def recognize(
+        self, selection: Selection, hidden: Any
+    ) -> tuple[list[Outcome], Any, Receipt]:
+        """See `Recognizer`; also what it cost here: its share of the batch, and waiting."""
+        answer = asyncio.get_running_loop().create_future()
+        asked = _Asked(selection, hidden, answer, perf_counter())
+        self._waiting.append(asked)
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        outcomes, hidden, recognize_ms = await answer
+        waited_ms = (perf_counter() - asked.since) * 1000 - recognize_ms
+        return outcomes, hidden, Receipt(recognize_ms=recognize_ms, queue_ms=waited_ms)
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            if sum(len(one.selection) for one in self._waiting) < self._recognizer.batch_size:
+                await asyncio.sleep(self._wait_seconds)
+            taken, self._waiting = self._waiting, []
+            # Those with a state of their own cannot be put together.
+            alone = [[one] for one in taken if one.hidden is not None]
+            together = [one for one in taken if one.hidden is None]
+            for group in [*([together] if together else []), *alone]:
+                try:
+                    answers = await asyncio.to_thread(self._recognize, group)
+                except Exception as exc:
+                    for one in group:
+                        one.answer.set_exception(exc)
+                else:
+                    for one, found in zip(group, answers, strict=True):
+                        one.answer.set_result(found)
+
+    def _recognize(self, group: Sequence[_Asked]) -> list[Any]:
+        began = perf_counter()
+        selections = [one.selection for one in group]
+        joined = Selection(
+            tuple(item for s in selections for item in s.items),
+            tuple(action for s in selections for action in s.actions),
+            tuple(effort for s in selections for effort in s.efforts),
+        )
+        self._metrics.batch(len(joined), [began - one.since for one in group])
+        outcomes, hidden = self._recognizer.recognize(joined, group[0].hidden)
+        ms_each = (perf_counter() - began) * 1000 / max(1, len(joined))
+        answers, first = [], 0
+        for selection in selections:
+            size = len(selection)
+            answers.append((outcomes[first : first + size], hidden, ms_each * size))
+            first += size
+        return answers
+
+
+class HostedRecognizer:
+    """A recognizer whose looks are taken by a host.
+
+    Args:
+        recognizer: The same one, not set up: it says what it wants and when outcomes agree.
+        host: Handle of a `RecognizerHost`.
+    """
+
+    def __init__(self, recognizer: Recognizer, host: Any) -> None:
+        self._recognizer, self._host = recognizer, host
+        self.name, self.version = recognizer.name, recognizer.version
+        self.input, self.batch_size = recognizer.input, recognizer.batch_size
+        self._spent = Receipt()
+
+    def setup(self, device: str) -> None:
+        """The host is set up already."""
+
+    def initial_hidden(self) -> Any:
+        """See `Recognizer`."""
+        return self._recognizer.initial_hidden()
+
+    def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
+        """Ask the host, and wait.
+
+        Raises:
+            ConfigError: The host cannot be kept alive, or does not answer.
+        """
+        from ray.exceptions import GetTimeoutError, RayActorError
+
+        began = perf_counter()
+        try:
+            outcomes, hidden, spent = get(
+                self._host.recognize.remote(selection, hidden), ANSWER_SECONDS
+            )
+        except RayActorError as exc:
+            raise ConfigError(f"the shared recognizer {self.name} died for good: {exc}") from exc
+        except GetTimeoutError as exc:
+            raise ConfigError(
+                f"the shared recognizer {self.name} has not answered a request of "
+                f"{len(selection)} items for {ANSWER_SECONDS:.0f} s; see its log in the folder of "
+                "Ray's session, and run the same command again"
+            ) from exc
+        passed_ms = (perf_counter() - began) * 1000
+        spent.transfer_ms = max(0.0, passed_ms - spent.recognize_ms - spent.queue_ms)
+        self._spent += spent
+        return outcomes, hidden
+
+    def take_receipt(self) -> Receipt:
+        """What was spent since the last call, here and at the host."""
+        spent, self._spent = self._spent, Receipt()
+        return spent
+
+    def agree(self, propagated: Outcome, looked_up: Outcome) -> float:
+        """See `Recognizer`."""
+        return self._recognizer.agree(propagated, looked_up)
