@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from streamdyn.config import RunConfig
-from streamdyn.index import MediaRow, SqliteIndex
-from streamdyn.run.file_worker import FileProgress, FileReport, FileWorker, Stopped
+from streamdyn.index import SqliteIndex
+from streamdyn.run.file_worker import FileProgress, FileReport, FileTask, FileWorker, Stopped
 
 from .video_index import MAX_TRIES, FarIndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
@@ -45,8 +45,8 @@ class ProcessIndexJob(FarIndexJob):
             for process in self._processes:
                 process.end()
 
-    def _run_all(self, todo: Sequence[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
-        waiting, tries = deque(todo), Counter[str]()
+    def _run_all(self, todo: Sequence[FileTask], *, in_prefix: bool) -> None:
+        waiting, tries = deque(todo), Counter[tuple[str, int]]()
         errors: list[Exception] = []
         while True:
             if self._stop.is_set() and not errors:
@@ -55,7 +55,7 @@ class ProcessIndexJob(FarIndexJob):
                 self._leave.set()
                 waiting.clear()
             while waiting and (free := self._free()) is not None:
-                free.take(*waiting.popleft(), in_prefix=in_prefix)
+                free.take(waiting.popleft(), in_prefix=in_prefix)
             at_work = {process.link: process for process in self._processes if process.task}
             if not at_work:
                 break
@@ -96,21 +96,20 @@ class ProcessIndexJob(FarIndexJob):
         self._processes.append(process)
         return process
 
-    def _died(self, process: _Process, tries: Counter[str]) -> list[tuple[str, MediaRow]]:
-        """A process took its file with it; the file, if it is to be tried again."""
-        assert process.task is not None
-        path, media = process.task
+    def _died(self, process: _Process, tries: Counter[tuple[str, int]]) -> list[FileTask]:
+        """A process took its task with it; the task, if it is to be tried again."""
+        task = process.task
+        assert task is not None
         process.end()
         self._processes.remove(process)
-        tries[media.id] += 1
-        if tries[media.id] < MAX_TRIES:
-            return [(path, media)]
-        reason = (
+        tries[task.key] += 1
+        if tries[task.key] < MAX_TRIES:
+            return [task]
+        self._set_aside(
+            task,
             f"its process died {MAX_TRIES} times while it was watched (exit code "
-            f"{process.exit_code}; -9 is how the system ends one that takes too much memory)"
+            f"{process.exit_code}; -9 is how the system ends one that takes too much memory)",
         )
-        self._index.begin(media, self._hash).fail(reason)
-        self.report.failures[path] = reason
         return []
 
 
@@ -118,19 +117,19 @@ class _Process:
     """A worker in a process of its own, as the job sees it."""
 
     def __init__(self, context: Any, leave: Any, *how: Any) -> None:
-        self.task: tuple[str, MediaRow] | None = None
-        """The file it is at."""
+        self.task: FileTask | None = None
+        """What it is at."""
         self.link, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(theirs, leave, *how), daemon=True)
         self._process.start()
         theirs.close()
 
-    def take(self, path: str, media: MediaRow, *, in_prefix: bool) -> None:
-        """Begin a file."""
-        self.task = path, media
+    def take(self, task: FileTask, *, in_prefix: bool) -> None:
+        """Begin it."""
+        self.task = task
         # If it died while it had nothing to do, that is heard when it is listened to.
         with suppress(OSError):
-            self.link.send((path, media, in_prefix))
+            self.link.send((task, in_prefix))
 
     def hear(self) -> FileProgress | FileReport | Exception:
         """What it says next.
@@ -190,7 +189,7 @@ def _work(
     with SqliteIndex(path, root=root) as book:
         while not is_alone:
             try:
-                task, media, in_prefix = link.recv()
+                task, in_prefix = link.recv()
             except (EOFError, OSError):
                 return
             try:
@@ -203,6 +202,6 @@ def _work(
                         trace_folder=None if trace_folder is None else Path(trace_folder),
                         on_progress=on_progress,
                     )  # fmt: skip
-                tell(worker.run(task, media, in_prefix=in_prefix))
+                tell(worker.run(task, in_prefix=in_prefix))
             except Exception as exc:
                 tell(exc)

@@ -26,12 +26,18 @@ from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError
 from streamdyn.index import MediaRow, SqliteIndex
 from streamdyn.index.reading import is_url
-from streamdyn.run.file_worker import Stopped
+from streamdyn.protocols import MediaRange
+from streamdyn.run.file_worker import FileTask, Stopped
 from streamdyn.run.ray_actor import ActorFacts, ray_module
 from streamdyn.run.ray_batch import Worker, Writer
 from streamdyn.run.ray_recognizer import RecognizerHost
 
-from .video_index import MAX_TRIES, FarIndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
+from .video_index import (  # noqa: TID251 - a base class must have a type.
+    MAX_TRIES,
+    FarIndexJob,
+    IndexReport,
+    ranges_of,
+)
 
 READY_SECONDS = 20
 """To wait for a node that could hold a worker, where there is none."""
@@ -150,28 +156,27 @@ class RayIndexJob(FarIndexJob):
         except RayActorError as exc:
             raise ConfigError(f"a recognizer could not be started: {_last_line(exc)}") from exc
 
-    def _run_all(self, todo: Sequence[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
+    def _run_all(self, todo: Sequence[FileTask], *, in_prefix: bool) -> None:
         ray, workers = ray_module(), self._workers
         assert workers is not None
-        waiting, tries = deque(todo), Counter[str]()
-        running: dict[Any, tuple[int, str, MediaRow]] = {}
+        waiting, tries = deque(todo), Counter[tuple[str, int]]()
+        running: dict[Any, tuple[int, FileTask]] = {}
         error: BaseException | None = None
         while running or (waiting and error is None):
             while waiting and workers.free and error is None:
-                (path, media), number = waiting.popleft(), workers.free.popleft()
-                # Workers stand in other folders.
-                there = path if is_url(path) else str(Path(path).absolute())
-                reference = workers.actors[number].run.remote(there, media, in_prefix)
-                running[reference] = number, path, media
+                task, number = waiting.popleft(), workers.free.popleft()
+                there = replace(task, path=_absolute(task.path))
+                reference = workers.actors[number].run.remote(there, in_prefix)
+                running[reference] = number, task
             # Without a file in work there must be a worker soon.
             workers.settle(wait=not running)
             done = ray.wait(list(running), timeout=_POLL_SECONDS)[0] if running else []
             self._tell_progress()
             for reference in done:
-                number, path, media = running.pop(reference)
+                number, task = running.pop(reference)
                 try:
-                    again = self._settled(reference, number, path, media, tries)
-                    waiting.extendleft([(path, media)] * again)
+                    again = self._settled(reference, number, task, tries)
+                    waiting.extendleft([task] * again)
                 except Exception as exc:
                     # What a worker raises is about the job, not about its file.
                     error = getattr(exc, "cause", None) or exc
@@ -184,29 +189,34 @@ class RayIndexJob(FarIndexJob):
             raise error
 
     def _settled(
-        self, reference: Any, number: int, path: str, media: MediaRow, tries: Counter[str]
+        self, reference: Any, number: int, task: FileTask, tries: Counter[tuple[str, int]]
     ) -> bool:
-        """A file has left its worker; answers whether it has to be tried again."""
+        """A task has left its worker; answers whether it has to be tried again."""
         from ray.exceptions import RayActorError
 
         workers = self._workers
         assert workers is not None
         try:
-            self._note(replace(ray_module().get(reference), path=path))
+            self._note(replace(ray_module().get(reference), path=task.path))
         except RayActorError as exc:
             workers.replace(number)
-            tries[media.id] += 1
-            if tries[media.id] < MAX_TRIES:
+            tries[task.key] += 1
+            if tries[task.key] < MAX_TRIES:
                 return True
-            self._set_aside(path, media, _last_line(exc))
+            why = _last_line(exc)
+            self._set_aside(task, f"its worker died {MAX_TRIES} times while it was watched: {why}")
         else:
             workers.free.append(number)
         return False
 
-    def _set_aside(self, path: str, media: MediaRow, why: str) -> None:
-        reason = f"its worker died {MAX_TRIES} times while it was watched: {why}"
-        ray_module().get(self.writer.fail.remote(self._index.get(media.id), reason))
-        self.report.failures[path] = reason
+    def _find_ranges(
+        self, files: Sequence[tuple[str, MediaRow]], seconds: float
+    ) -> list[list[MediaRange]]:
+        ray, config = ray_module(), self._config
+        find = ray.remote(num_cpus=self._cluster.worker_cpus)(ranges_of)
+        asked = [find.remote(config, _absolute(path), media, seconds) for path, media in files]
+        found: list[list[MediaRange]] = ray.get(asked)
+        return found
 
     def _tell_progress(self) -> None:
         for progress in ray_module().get(self.writer.take_progress.remote()):
@@ -291,6 +301,11 @@ class _Workers:
             and all(node["Resources"].get(k, 0) >= v for k, v in self._resources.items())
             for node in ray_module().nodes()
         )
+
+
+def _absolute(path: str) -> str:
+    """Workers may stand in other folders."""
+    return path if is_url(path) else str(Path(path).absolute())
 
 
 def _check_version(who: str, found: ActorFacts) -> None:

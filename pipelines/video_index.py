@@ -13,8 +13,10 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,9 @@ from streamdyn.errors import ConfigError, SourceError
 from streamdyn.index import MediaRow, SqliteIndex
 from streamdyn.index.placing import write_explained
 from streamdyn.index.sqlite import MediaState
-from streamdyn.protocols import Policy, Recognizer
+from streamdyn.protocols import MediaRange, Policy, RangeSource, Recognizer
 from streamdyn.receipt import Receipt
-from streamdyn.run.file_worker import FileProgress, FileReport, FileWorker, Stopped
+from streamdyn.run.file_worker import FileProgress, FileReport, FileTask, FileWorker, Stopped
 from streamdyn.sources.suffixes import VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,33 @@ def outcome_hash(config: RunConfig) -> str:
     return hashlib.sha256(f"{config.hash}{versions}".encode()).hexdigest()[:16]
 
 
+def ranges_of(config: RunConfig, path: str, media: MediaRow, seconds: float) -> list[MediaRange]:
+    """Where to cut a file; nowhere if it is short, or if its worker will find it damaged."""
+    source = config.build_source(path, media.path)
+    assert isinstance(source, RangeSource)  # See `_check_split`.
+    try:
+        with closing(source.open()) as cursor:
+            from_header = cursor.info.duration_from_header_seconds
+        is_short = from_header is not None and from_header <= seconds
+        return [] if is_short else source.ranges(seconds)
+    except SourceError:
+        return []
+
+
+def _check_split(config: RunConfig, trace_folder: Path | None) -> None:
+    if not isinstance(config.build_source("", ""), RangeSource):
+        raise ConfigError(
+            f"source {config.source.name} cannot be split; leave out --split, or use video_av"
+        )
+    if trace_folder is not None:
+        raise ConfigError("a decision log is of a whole file; leave out --split or --trace")
+    if config.budget.items is not None:
+        raise ConfigError(
+            "a budget of items is for a whole file; leave out --split, or give a share instead "
+            "(--budget-share)"
+        )
+
+
 class IndexJob:
     """One call of `streamdyn index`.
 
@@ -128,6 +157,8 @@ class IndexJob:
     ) -> None:
         if jobs is not None and jobs < 1:
             raise ConfigError(f"jobs must be at least 1, got {jobs}")
+        if config.split_seconds is not None:
+            _check_split(config, trace_folder)
         self._index, self._config = index, config
         self._jobs = jobs or _num_cores()
         self._retry_failed, self._resume = retry_failed, resume and trace_folder is None
@@ -137,6 +168,8 @@ class IndexJob:
         self._local = threading.local()
         self._stop = threading.Event()
         self._lock = threading.Lock()
+        self._ranges_left: Counter[str] = Counter()
+        """Media id → ranges that are not done."""
         self.report = IndexReport()
 
     def run(self, videos: Sequence[str]) -> IndexReport:
@@ -153,7 +186,7 @@ class IndexJob:
             with write_explained(self._trace_folder):
                 self._trace_folder.mkdir(parents=True, exist_ok=True)
         self.report.num_files = len(videos)
-        todo = list(self._todo(videos))
+        todo = self._tasks(list(self._todo(videos)))
         try:
             if hasattr(self._policy, "carry_over"):
                 todo = self._run_prefix(todo)
@@ -186,19 +219,54 @@ class IndexJob:
                 self._index.register(media, self._hash)
                 yield path, media
 
-    def _run_prefix(self, todo: list[tuple[str, MediaRow]]) -> list[tuple[str, MediaRow]]:
-        """One file after another, until the knob is set; answers what is left."""
+    def _tasks(self, files: Sequence[tuple[str, MediaRow]]) -> list[FileTask]:
+        """Each file as one task, or cut into those ranges that are not done."""
+        seconds = self._config.split_seconds
+        if seconds is None:
+            return [FileTask(path, media) for path, media in files]
+        if not self._resume:
+            for _, media in files:
+                self._index.remove(media.id)
+                self._index.register(media, self._hash)
+        known = {media.id: self._index.ranges(media.id) for _, media in files}
+        new = [(path, media) for path, media in files if not known[media.id]]
+        for (_, media), ranges in zip(new, self._find_ranges(new, seconds), strict=True):
+            if len(ranges) > 1:
+                self._index.split(media.id, ranges)
+                known[media.id] = [(one, False) for one in ranges]
+        tasks = []
+        for path, media in files:
+            left = [one for one, is_done in known[media.id] if not is_done]
+            if left:
+                self._ranges_left[media.id] = len(left)
+                tasks += [FileTask(path, media, one) for one in left]
+            elif known[media.id]:  # The job was killed between the last range and this.
+                self._end_split(media.id, None)
+                self.report.num_indexed += 1
+            else:
+                tasks.append(FileTask(path, media))
+        return tasks
+
+    def _find_ranges(
+        self, files: Sequence[tuple[str, MediaRow]], seconds: float
+    ) -> list[list[MediaRange]]:
+        """Of each file; reading long ones takes a while."""
+        with ThreadPoolExecutor(self._jobs, thread_name_prefix="streamdyn") as pool:
+            return list(pool.map(lambda f: ranges_of(self._config, f[0], f[1], seconds), files))
+
+    def _run_prefix(self, todo: list[FileTask]) -> list[FileTask]:
+        """One after another, until the knob is set; answers what is left."""
         while todo and self._index.tuning(self._hash)[0] < PREFIX_AUDITS:
-            self._run_one(*todo.pop(0))
+            self._run_one(todo.pop(0))
         return todo
 
-    def _run_one(self, path: str, media: MediaRow) -> None:
-        """A file of the prefix."""
-        self._run_file(path, media, in_prefix=True)
+    def _run_one(self, task: FileTask) -> None:
+        """One of the prefix."""
+        self._run_file(task, in_prefix=True)
 
-    def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
+    def _run_parallel(self, todo: list[FileTask]) -> None:
         with ThreadPoolExecutor(self._jobs, thread_name_prefix="streamdyn") as pool:
-            futures = [pool.submit(self._run_file, path, media) for path, media in todo]
+            futures = [pool.submit(self._run_file, task) for task in todo]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
@@ -211,7 +279,7 @@ class IndexJob:
         for error in sorted(errors, key=lambda exc: isinstance(exc, Stopped)):
             raise error
 
-    def _run_file(self, path: str, media: MediaRow, *, in_prefix: bool = False) -> None:
+    def _run_file(self, task: FileTask, *, in_prefix: bool = False) -> None:
         if self._stop.is_set():
             raise Stopped
         worker = FileWorker(
@@ -223,18 +291,33 @@ class IndexJob:
             trace_folder=self._trace_folder,
             on_progress=self._on_window,
         )
-        self._note(worker.run(path, media, in_prefix=in_prefix))
+        self._note(worker.run(task, in_prefix=in_prefix))
 
     def _note(self, found: FileReport) -> None:
-        if found.note:
-            logger.warning("%s: %s", found.path, found.note)
+        """A task has ended."""
         with self._lock:
             if found.failure is not None:
                 self.report.failures[found.path] = found.failure
-                return
-            self.report.num_indexed += 1
             self.report.receipt += found.receipt
             self.report.audit_receipt += found.audit_receipt
+            note, is_split = found.note, found.media_id in self._ranges_left
+            if is_split:
+                self._ranges_left[found.media_id] -= 1
+                if self._ranges_left[found.media_id]:
+                    return
+                note = self._end_split(found.media_id, self.report.failures.get(found.path))
+            self.report.num_indexed += found.path not in self.report.failures
+        if note:
+            logger.warning("%s: %s", found.path, note)
+
+    def _end_split(self, media_id: str, failure: str | None) -> str:
+        """All ranges of a file have ended; answers what a user should know about it."""
+        if failure is None:
+            self._index.finish(media_id, self._config.propagation)
+        else:
+            # Those that went on after the one that failed have forgotten it.
+            self._index.fail(media_id, failure)
+        return self._index.get(media_id).note
 
     def _recognizer(self) -> Recognizer:
         """This thread's own, set up once."""
@@ -255,14 +338,19 @@ class IndexJob:
 class FarIndexJob(IndexJob):
     """One whose files are watched in other processes, which may die; see its subclasses."""
 
-    def _run_all(self, todo: Sequence[tuple[str, MediaRow]], *, in_prefix: bool) -> None:
+    def _run_all(self, todo: Sequence[FileTask], *, in_prefix: bool) -> None:
         """Watch them, several at a time."""
         raise NotImplementedError
 
-    def _run_one(self, path: str, media: MediaRow) -> None:
-        self._run_all([(path, media)], in_prefix=True)
+    def _set_aside(self, task: FileTask, reason: str) -> None:
+        """A task took its worker with it too often."""
+        self._index.fail(task.media.id, reason)
+        self._note(FileReport(task.path, task.media.id, failure=reason))
 
-    def _run_parallel(self, todo: list[tuple[str, MediaRow]]) -> None:
+    def _run_one(self, task: FileTask) -> None:
+        self._run_all([task], in_prefix=True)
+
+    def _run_parallel(self, todo: list[FileTask]) -> None:
         self._run_all(todo, in_prefix=False)
 
     def _recognizer(self) -> Any:

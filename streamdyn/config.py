@@ -76,12 +76,17 @@ class RunConfig(BaseModel):
     seed: int = 0
     """Draws the audits."""
     propagation: Literal["two-sided", "forward"] = "two-sided"
+    split_seconds: float | None = Field(None, gt=0)
+    """Longer files are cut at keyframes, so that several workers can watch one; the policy and the
+    recognizer begin afresh at each cut, whoever watches it."""
     device: str = "cpu"
 
     @property
     def hash(self) -> str:
         """Changes with every option that an outcome may depend on."""
-        text = json.dumps(self.model_dump(exclude={"device"}), sort_keys=True, default=str)
+        # Not split is what all were before there was this option.
+        left_out = {"device"} | ({"split_seconds"} if self.split_seconds is None else set())
+        text = json.dumps(self.model_dump(exclude=left_out), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def build_source(self, path: str, stream: str) -> Source:

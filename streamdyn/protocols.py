@@ -33,6 +33,27 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaRange:
+    """Items of a file that begin at a keyframe, to be watched as if they were a file of their own.
+
+    Ordinals and times stay those of the file.
+    """
+
+    first: int
+    stop: int
+    """Half open."""
+    after_ticks: int | None
+    """Pts of the item before the first; `None` at the start."""
+    hint: tuple[int, ...] = ()
+    """Of the source, so that it need not read the file from its start."""
+
+    @property
+    def position(self) -> Position:
+        """Where it begins."""
+        return Position(self.first, self.after_ticks)
+
+
+@dataclass(frozen=True, slots=True)
 class SourceInfo:
     """What is known of a stream when it is opened; headers may lie, hence the names."""
 
@@ -60,6 +81,17 @@ class Source(Protocol):
 
     def open(self, resume_from: Position | None = None) -> Cursor:
         """A cursor at the start, or after the last closed item of an earlier run."""
+
+
+@runtime_checkable
+class RangeSource(Source, Protocol):
+    """One whose file can be watched in ranges, several at once."""
+
+    def ranges(self, seconds: float) -> list[MediaRange]:
+        """The file cut at the first keyframe after every so many; it is read, not decoded."""
+
+    def open_range(self, media_range: MediaRange, resume_from: Position | None = None) -> Cursor:
+        """A cursor over the items of a range, at its start or where an earlier run left it."""
 
 
 @runtime_checkable

@@ -109,6 +109,20 @@ def test_who_is_killed_at_work_leaves_no_trace(cluster, folder, tmp_path, option
     assert not fuse.exists()
 
 
+@pytest.mark.parametrize("kill", [False, True], ids=["", "a worker is killed"])
+def test_ranges_of_long_files_go_to_several_workers(cluster, folder, tmp_path, kill):
+    fuse, seen = tmp_path / "fuse", []
+    config = config_of(fuse=str(fuse)).model_copy(update={"split_seconds": 2.0})
+    here = rows_of(folder, tmp_path / "here.db", config)
+    if kill:
+        fuse.touch()
+    there = rows_of(folder, tmp_path / "there.db", config, TWO, on_progress=seen.append)
+    assert there == here
+    assert here[1] == {}
+    assert len({(progress.path, progress.first) for progress in seen}) > 8
+    assert not fuse.exists()
+
+
 def test_the_writer_is_killed_and_goes_on(cluster, folder, tmp_path):
     config = config_of(seconds=0.02)
     here = rows_of(folder, tmp_path / "here.db", config)

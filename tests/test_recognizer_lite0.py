@@ -21,7 +21,8 @@ from streamdyn.errors import ConfigError, MissingExtra, RecognizerError
 from streamdyn.items import Item, Selection
 from streamdyn.outcome import Outcome
 from streamdyn.plan import FULL_EFFORT, Action, Effort
-from streamdyn.recognizers.lite0 import RESOLUTIONS, Lite0, imagenet_labels
+from streamdyn.recognizers import lite0 as lite0_module
+from streamdyn.recognizers.lite0 import RESOLUTIONS, Lite0, Precision, imagenet_labels
 from streamdyn.recognizers.networks.lite0 import STAGES, Lite0Network, fold, read_weights
 from streamdyn.recognizers.networks.lite0_file import cached_file
 from streamdyn.testing.recognizers import select
@@ -199,15 +200,47 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     not torch.cuda.is_available() and os.environ.get("STREAMDYN_REQUIRE_CUDA") != "1",
     reason="no CUDA device",
 )
-def test_cuda_answers_as_the_cpu_does(lite0: Lite0) -> None:
-    on_cuda = build("recognizer", "lite0")
+@pytest.mark.parametrize("options", [{}, {"compiled": True}, {"precision": "bf16"}])
+def test_cuda_answers_as_the_cpu_does(lite0: Lite0, options: dict[str, Any]) -> None:
+    on_cuda = build("recognizer", "lite0", **options)
     on_cuda.setup("cuda")
     selection = select(bikes(160))
     here, there = (r.recognize(selection, None)[0] for r in (lite0, on_cuda))
     assert [o.label for o in here] == [o.label for o in there]
 
 
-@pytest.mark.parametrize("options", [{"resolution": 100}, {"top_k": 0}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [("fp32", 1e-4), ("bf16", 0.05)],
+)
+def test_what_runs_on_gpus_answers_as_onnxruntime_does(
+    precision: Precision, tolerance: float
+) -> None:
+    """The same code on the CPU."""
+    pictures = np.stack([item.data for item in bikes(160)])
+    in_torch = lite0_module._in_torch(WEIGHTS, torch.device("cpu"), precision, compiled=False)
+    expected, expected_vectors = lite0_module._on_cpu(WEIGHTS)(pictures)
+    for size in (len(pictures), 1):
+        probabilities, vectors = in_torch(pictures[:size])
+        assert (probabilities.dtype, vectors.dtype) == (np.float32, np.float32)
+        np.testing.assert_allclose(probabilities, expected[:size], atol=tolerance)
+        np.testing.assert_allclose(vectors, expected_vectors[:size], atol=tolerance)
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"compiled": True}])
+def test_options_for_gpus_are_refused_on_the_cpu(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="are for GPUs; leave them out, or say --device cuda"):
+        build("recognizer", "lite0", **options).setup("cpu")
+
+
+def test_another_precision_is_another_version() -> None:
+    assert build("recognizer", "lite0").version == "1"
+    assert build("recognizer", "lite0", precision="bf16").version == "1-bf16"
+
+
+@pytest.mark.parametrize(
+    "options", [{"resolution": 100}, {"top_k": 0}, {"batch_size": 0}, {"precision": "fp8"}]
+)
 def test_a_wrong_option_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         build("recognizer", "lite0", **options)

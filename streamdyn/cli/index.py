@@ -68,6 +68,14 @@ def index(
         float,
         typer.Option(metavar="SHARE", min=0, help="On Ray: GPUs of each recognizer, as 0.5."),
     ] = 0.0,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Cut longer files at keyframes, so that several workers can watch one; the policy "
+            "begins afresh at each cut.",
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try files again that failed earlier.")
     ] = False,
@@ -117,6 +125,7 @@ def index(
         budget_ms=budget_ms,
         propagation=propagation,
         seed=seed,
+        split=split,
     )
     resolved = run_config(config, given, target_agreement)
     if progress not in PROGRESS:

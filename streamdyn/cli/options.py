@@ -140,6 +140,7 @@ def overrides(
     budget_ms: float | None = None,
     propagation: Propagation | None = None,
     seed: int | None = None,
+    split: float | None = None,
 ) -> dict[str, Any]:
     """What was given on the command line, as a configuration table.
 
@@ -158,6 +159,7 @@ def overrides(
         "device": device,
         "audit": audit,
         "seed": seed,
+        "split_seconds": split,
         "propagation": None if propagation is None else propagation.value,
     }
     return {**table, **{name: value for name, value in rest.items() if value is not None}}

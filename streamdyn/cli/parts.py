@@ -157,7 +157,11 @@ def _unset_options(kind: Any, part: dict[str, Any]) -> dict[str, Any]:
 def _as_toml(document: dict[str, Any], defaults: dict[str, Any], fingerprint: str) -> str:
     lines = [f"# hash {fingerprint}"]
     tables = {name: value for name, value in document.items() if isinstance(value, dict)}
-    lines += [f"{n} = {_value(v)}" for n, v in document.items() if n not in tables]
+    lines += [
+        f"# {name}: none" if value is None else f"{name} = {_value(value)}"
+        for name, value in document.items()
+        if name not in tables
+    ]
     for name, options_of_it in tables.items():
         lines += ["", f"[{name}]"]
         for key, value in options_of_it.items():

@@ -9,6 +9,7 @@ import json
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -48,7 +49,8 @@ class ProgressReport:
     ) -> None:
         self._is_quiet, self._as_json, self._now = is_quiet, as_json, now
         self._started = self._last_line = now()
-        self._latest: dict[str, Any] = {}
+        self._latest: dict[tuple[str, int], Any] = {}
+        """Path and first item → what was said last of the file, or of that range of it."""
         self._counts: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._lock = threading.Lock()
         self._bar: Progress | None = None
@@ -61,7 +63,7 @@ class ProgressReport:
     def update(self, progress: Any) -> None:
         """One more window of a file (`FileProgress`) is stored; called from the workers."""
         with self._lock:
-            self._latest[progress.path] = progress
+            self._latest[progress.path, progress.first] = progress
             if self._is_quiet:
                 return
             if self._bar is not None:
@@ -92,7 +94,7 @@ class ProgressReport:
         return {
             "files_finished": finished,
             "files": total,
-            "files_in_work": max(0, len(self._latest) - finished),
+            "files_in_work": max(0, len({path for path, _ in self._latest}) - finished),
             "items": items,
             "items_this_call": passed,
             "recognized_this_call": calls,
@@ -118,9 +120,12 @@ class ProgressReport:
     def _files_done(self) -> float:
         """Finished files and the parts of those in work."""
         finished, total = self._counts()
+        done, expected = Counter[str](), {}
+        for (path, _), progress in self._latest.items():
+            done[path] += progress.items_done
+            expected[path] = progress.items_expected
         shares = sorted(
-            min(1.0, p.items_done / p.items_expected) if p.items_expected else 0.5
-            for p in self._latest.values()
+            min(1.0, count / (expected[path] or 2 * count)) for path, count in done.items()
         )
         in_work = shares[: max(0, len(shares) - finished)]
         return min(total, finished + sum(in_work))

@@ -81,7 +81,7 @@ class Database:
 
     def _prepare(self, mode: Mode) -> None:
         version = check_is_ours(self._connection, self.path)
-        if version < SCHEMA_VERSION and mode == "read":
+        if mode == "read" and (version == 0 or (version < SCHEMA_VERSION and not self.writable)):
             raise StoreError(
                 f"cannot read the index {self.path}: "
                 + ("the file is empty" if version == 0 else f"its schema is old ({version})")
@@ -96,7 +96,8 @@ class Database:
         # Safe against a killed process; a power cut may cost the last commits, never the file.
         self._connection.execute("PRAGMA synchronous = NORMAL")
         if version < SCHEMA_VERSION:
-            with self.transaction(f"make the index {self.path}") as connection:
+            doing = f"bring the index {self.path} to version {SCHEMA_VERSION}"
+            with self.transaction(doing) as connection:
                 migrate(connection, self.path)
 
     @contextmanager

@@ -20,22 +20,30 @@ from streamdyn.index.records import (
     receipt_json,
     window_values,
 )
+from streamdyn.protocols import MediaRange
 from streamdyn.timeline import Propagation, WindowResult
 
 END_OF_STREAM = 1 << 62
 
 
 class MediaSink:
-    """Takes the windows of one file; made by `SqliteIndex.begin`, used by one thread.
+    """Takes the windows of one file or range; made by `SqliteIndex.begin`, used by one thread.
 
     End it with `finish` or `fail`; without either the file stays `running` and a later run goes
-    on after the last checkpoint.
+    on after the last checkpoint. Where it is of a range, `finish` only notes that the range is
+    done; see `SqliteIndex.finish`.
     """
 
-    def __init__(self, database: Database, media: MediaRow) -> None:
+    def __init__(
+        self, database: Database, media: MediaRow, media_range: MediaRange | None = None
+    ) -> None:
         self.media = media
         """As in the index; stream and time base are known from the first window on."""
         self._database = database
+        self._range = media_range
+        self._first, self._stop = (
+            (0, END_OF_STREAM) if media_range is None else (media_range.first, media_range.stop)
+        )
 
     def write(self, result: WindowResult, checkpoint: bytes | None) -> None:
         """Store a window and the checkpoint that covers it, or neither.
@@ -57,8 +65,8 @@ class MediaSink:
             _insert_window(connection, media, result)
             if checkpoint is not None:
                 connection.execute(
-                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)",
-                    (media.id, window.stop, checkpoint),
+                    "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)",
+                    (media.id, self._first, window.stop, checkpoint),
                 )
         self.media = media
 
@@ -90,18 +98,25 @@ class MediaSink:
         """
         doing = f"finish {self.media.path} in {self._database.path}"
         with self._database.transaction(doing, "its outcomes are kept") as connection:
-            forget_segments(connection, self.media.id)
-            media = store_segments(connection, self.media, propagation)
-            connection.execute("DELETE FROM checkpoints WHERE media_id = ?", (media.id,))
-            _update(connection, media)
+            if self._range is None:
+                self.media = finish_media(connection, self.media, propagation)
+            else:
+                connection.execute(
+                    "UPDATE ranges SET is_done = 1 WHERE media_id = ? AND first = ?",
+                    (self.media.id, self._first),
+                )
+            connection.execute(
+                "DELETE FROM checkpoints WHERE media_id = ? AND first = ?",
+                (self.media.id, self._first),
+            )
             if tuning is not None:
                 connection.execute(
                     "INSERT INTO tuning SELECT ?, count(*), ? FROM audits WHERE media_id = ? "
+                    "AND ordinal >= ? AND ordinal < ? "
                     "ON CONFLICT (config_hash) DO UPDATE SET state = excluded.state, "
                     "num_audits = num_audits + excluded.num_audits",
-                    (media.config_hash, tuning, media.id),
+                    (self.media.config_hash, tuning, self.media.id, self._first, self._stop),
                 )
-        self.media = media
 
     def fail(self, error: str) -> None:
         """Mark the file failed; what was written, and its checkpoint, stay."""
@@ -113,6 +128,16 @@ class MediaSink:
 
     def close(self) -> None:
         """Nothing is held back: every write was committed. The index itself stays open."""
+
+
+def finish_media(
+    connection: sqlite3.Connection, media: MediaRow, propagation: Propagation
+) -> MediaRow:
+    """Make the segments and the words of a file whose windows are all there, and mark it done."""
+    forget_segments(connection, media.id)
+    done = store_segments(connection, media, propagation)
+    _update(connection, done)
+    return done
 
 
 def forget_windows(connection: sqlite3.Connection, media_id: str, start: int, stop: int) -> None:

@@ -26,6 +26,7 @@ from streamdyn.index.records import (
 )
 from streamdyn.items import ItemError
 from streamdyn.outcome import Outcome
+from streamdyn.protocols import MediaRange
 from streamdyn.receipt import Receipt
 from streamdyn.timeline import Audit
 
@@ -65,10 +66,28 @@ class IndexReader(Database):
             )
         return media
 
-    def checkpoint(self, media_id: str) -> bytes | None:
-        """What the last committed window left for resuming, if the file is not finished."""
-        rows = self.fetch("SELECT checkpoint FROM checkpoints WHERE media_id = ?", media_id)
+    def checkpoint(self, media_id: str, first: int = 0) -> bytes | None:
+        """What the last committed window left for resuming, if the file is not finished.
+
+        Args:
+            media_id: Of the file.
+            first: Of the range, where the file is watched in ranges.
+        """
+        rows = self.fetch(
+            "SELECT checkpoint FROM checkpoints WHERE media_id = ? AND first = ?", media_id, first
+        )
         return rows[0][0] if rows else None
+
+    def ranges(self, media_id: str) -> list[tuple[MediaRange, bool]]:
+        """The ranges that a file is watched in, if it is, and whether each is done."""
+        return [
+            (MediaRange(first, stop, after_ticks, tuple(json.loads(hint))), bool(is_done))
+            for first, stop, after_ticks, hint, is_done in self.fetch(
+                "SELECT first, stop, after_ticks, hint, is_done FROM ranges WHERE media_id = ? "
+                "ORDER BY first",
+                media_id,
+            )
+        ]
 
     def segments(self, media_id: str) -> list[Segment]:
         """Segments of a file by recognizer and time; none until it is done."""
@@ -141,7 +160,7 @@ class IndexReader(Database):
         """Table → sorted rows, for telling whether two indexes hold the same.
 
         Left out is what differs between two runs over the same files: wall-clock dates, row
-        numbers, receipts (measured times), runs, checkpoints, and the cache of phrases.
+        numbers, receipts (measured times), runs, ranges and checkpoints, and the cache of phrases.
         """
         outcomes = f"media_id, {', '.join(OUTCOME_COLUMNS)}"
         tables = {

@@ -158,7 +158,34 @@ CREATE VIRTUAL TABLE words USING fts5 (
 """
 # Rows of `words`: rowid n > 0 is the segment with id n, rowid -n the media file with number n.
 
-STEPS = (_VERSION_1,)
+_VERSION_2 = """
+CREATE TABLE ranges (
+    media_id TEXT NOT NULL REFERENCES media (id) ON DELETE CASCADE,
+    first INTEGER NOT NULL,
+    stop INTEGER NOT NULL,
+    after_ticks INTEGER,
+    hint TEXT NOT NULL,
+    is_done INTEGER NOT NULL,
+    PRIMARY KEY (media_id, first)
+) WITHOUT ROWID;
+
+CREATE TABLE range_checkpoints (
+    media_id TEXT NOT NULL REFERENCES media (id) ON DELETE CASCADE,
+    first INTEGER NOT NULL,
+    stop_ordinal INTEGER NOT NULL,
+    checkpoint BLOB NOT NULL,
+    PRIMARY KEY (media_id, first)
+);
+
+INSERT INTO range_checkpoints SELECT media_id, 0, stop_ordinal, checkpoint FROM checkpoints;
+
+DROP TABLE checkpoints;
+
+ALTER TABLE range_checkpoints RENAME TO checkpoints;
+"""
+# A file that is watched in ranges has a checkpoint for each, else one with `first` 0.
+
+STEPS = (_VERSION_1, _VERSION_2)
 SCHEMA_VERSION = len(STEPS)
 
 

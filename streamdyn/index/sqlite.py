@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,15 @@ from streamdyn import __version__
 from streamdyn.errors import SourceError
 from streamdyn.index.database import Mode
 from streamdyn.index.finish import forget_segments
-from streamdyn.index.media_sink import END_OF_STREAM, MediaSink, forget_windows
+from streamdyn.index.media_sink import (
+    END_OF_STREAM,
+    MediaSink,
+    finish_media,
+    forget_windows,
+)
 from streamdyn.index.reading import IndexReader, is_url
 from streamdyn.index.records import MediaRow, media_values
+from streamdyn.protocols import MediaRange
 from streamdyn.registry import sink
 from streamdyn.timeline import Propagation, WindowResult
 
@@ -122,8 +128,10 @@ class SqliteIndex(IndexReader):
             if self.state(media, config_hash) in ("new", "changed"):
                 self._place(connection, media, config_hash, status="pending")
 
-    def begin(self, media: MediaRow, config_hash: str) -> MediaSink:
-        """The sink of a file.
+    def begin(
+        self, media: MediaRow, config_hash: str, media_range: MediaRange | None = None
+    ) -> MediaSink:
+        """The sink of a file, or of a range of it.
 
         What an unfinished run left is kept up to its checkpoint and dropped after it; go on from
         `checkpoint(media.id)`. Where the file or the configuration changed, or the file was done,
@@ -132,10 +140,31 @@ class SqliteIndex(IndexReader):
         Args:
             media: From `describe`, better still `describe(...).described(cursor.info)`.
             config_hash: Hash of all that the outcomes depend on.
+            media_range: One of those that `split` was given.
         """
         with self.transaction(f"begin {media.path} in {self.path}") as connection:
-            placed = self._place(connection, media, config_hash, status="running")
-        return MediaSink(self, placed)
+            placed = self._place(
+                connection, media, config_hash, status="running", media_range=media_range
+            )
+        return MediaSink(self, placed, media_range)
+
+    def split(self, media_id: str, ranges: Sequence[MediaRange]) -> None:
+        """A registered file will be watched in ranges; end it with `finish` of this class."""
+        with self.transaction(f"split {media_id} in {self.path}") as connection:
+            connection.executemany(
+                "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, 0)",
+                [(media_id, r.first, r.stop, r.after_ticks, json.dumps(r.hint)) for r in ranges],
+            )
+
+    def finish(self, media_id: str, propagation: Propagation) -> None:
+        """All ranges of a file are done, and so the file is; see `MediaSink.finish`."""
+        media = self.get(media_id)
+        with self.transaction(f"finish {media.path} in {self.path}") as connection:
+            finish_media(connection, media, propagation)
+
+    def fail(self, media_id: str, error: str) -> None:
+        """Mark a file as failed; what was written, and its checkpoints, stay."""
+        MediaSink(self, self.get(media_id)).fail(error)
 
     def _place(
         self,
@@ -143,18 +172,23 @@ class SqliteIndex(IndexReader):
         media: MediaRow,
         config_hash: str,
         status: Literal["pending", "running"],
+        media_range: MediaRange | None = None,
     ) -> MediaRow:
         state = self.state(media, config_hash)
         placed = replace(media, config_hash=config_hash, status=status, error="")
         if state in ("changed", "done"):
             _delete(connection, media.id)
         elif state != "new":
+            first, end = (
+                (0, END_OF_STREAM) if media_range is None else (media_range.first, media_range.stop)
+            )
             stop = connection.execute(
-                "SELECT coalesce(max(stop_ordinal), 0) FROM checkpoints WHERE media_id = ?",
-                (media.id,),
+                "SELECT coalesce(max(stop_ordinal), ?) FROM checkpoints "
+                "WHERE media_id = ? AND first = ?",
+                (first, media.id, first),
             ).fetchone()[0]
-            forget_windows(connection, media.id, stop, END_OF_STREAM)
-            if stop:
+            forget_windows(connection, media.id, stop, end)
+            if stop > first or media_range is not None:
                 stored = self.get(media.id)
                 time_base = placed.time_base or stored.time_base
                 placed = replace(placed, stream=stored.stream, time_base=time_base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,15 @@ from streamdyn.recognizers import telemetry
 from streamdyn.recognizers.stateless import batches, check_pictures
 from streamdyn.registry import recognizer
 
+if TYPE_CHECKING:
+    import torch
+
 Float = npt.NDArray[np.float32]
 Forward = Callable[[Array], tuple[Float, Float]]
 """`(B, H, W, 3)` uint8 → `(B, 1000)` probabilities and `(B, 1280)` unit vectors."""
 
 RESOLUTIONS = (128, 160, 224)
+Precision = Literal["fp32", "bf16"]
 
 
 @recognizer("lite0")
@@ -36,17 +40,33 @@ class Lite0:
         resolution: Side of the square in pixels: 128, 160 or 224.
         top_k: Labels in an outcome.
         batch_size: Pictures at once at most.
+        precision: `fp32`, or on a GPU `bf16`: faster, and other digits.
+        compiled: On a GPU, let `torch.compile` make kernels for it, which takes a minute at first.
     """
 
-    def __init__(self, *, resolution: int = 160, top_k: int = 5, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        *,
+        resolution: int = 160,
+        top_k: int = 5,
+        batch_size: int = 16,
+        precision: Precision = "fp32",
+        compiled: bool = False,
+    ) -> None:
         if resolution not in RESOLUTIONS:
             raise ConfigError(f"resolution of lite0 must be one of {RESOLUTIONS}, got {resolution}")
         if not 1 <= top_k <= 1000:
             raise ConfigError(f"top_k of lite0 must be in 1..1000, got {top_k}")
         if batch_size < 1:
             raise ConfigError(f"batch_size of lite0 must be at least 1, got {batch_size}")
+        if precision not in get_args(Precision):
+            raise ConfigError(
+                f"precision of lite0 must be one of {get_args(Precision)}, got {precision!r}"
+            )
         self.name = f"lite0-{resolution}"
         self.version = "1" if top_k == 5 else f"1-top{top_k}"
+        self.version += "" if precision == "fp32" else f"-{precision}"
+        self.precision, self.compiled = precision, compiled
         self.input = FrameSpec(resolution, resolution)
         self.batch_size = batch_size
         self.top_k = top_k
@@ -65,13 +85,24 @@ class Lite0:
         Raises:
             MissingExtra: The package with the weights is not installed.
             RecognizerError: There is no such device, or the ONNX file cannot be written.
+            ConfigError: An option that is for GPUs, on the CPU.
         """
         if self._loaded and self._loaded[0] == device:
             return
-        self._labels = imagenet_labels()
         weights = _weights_file()
-        forward = _on_cpu(weights) if device == "cpu" else _on_cuda(weights, device)
-        self._loaded = device, forward
+        if device == "cpu":
+            if self.precision != "fp32" or self.compiled:
+                raise ConfigError(
+                    "precision and compiled of lite0 are for GPUs; leave them out, or say "
+                    "--device cuda"
+                )
+            forward = _on_cpu(weights)
+        else:
+            from streamdyn.recognizers.networks.device import torch_device
+
+            target = torch_device(device, "lite0")
+            forward = _in_torch(weights, target, self.precision, compiled=self.compiled)
+        self._labels, self._loaded = imagenet_labels(), (device, forward)
 
     def initial_hidden(self) -> None:
         """Nothing: every picture is recognized alone."""
@@ -173,20 +204,25 @@ def _on_cpu(weights: Path) -> Forward:
     return forward
 
 
-def _on_cuda(weights: Path, device: str) -> Forward:
+def _in_torch(
+    weights: Path, target: torch.device, precision: Precision, *, compiled: bool
+) -> Forward:
     import torch
 
-    from streamdyn.recognizers.networks.device import torch_device
     from streamdyn.recognizers.networks.lite0 import Lite0Network, fold, read_weights
 
-    target = torch_device(device, "lite0")
-    network = Lite0Network(fold(read_weights(weights))).to(target)
+    network: Any = Lite0Network(fold(read_weights(weights))).to(target)
     network.to(memory_format=torch.channels_last)
+    if compiled:
+        network.compile(dynamic=True)
 
     @torch.inference_mode()
     def forward(pictures: Array) -> tuple[Float, Float]:
-        batch = torch.from_numpy(pictures).pin_memory().to(target, non_blocking=True)
-        probabilities, embeddings = network(batch)
-        return probabilities.cpu().numpy(), embeddings.cpu().numpy()
+        batch = torch.from_numpy(pictures)
+        if target.type == "cuda":
+            batch = batch.pin_memory().to(target, non_blocking=True)
+        with torch.autocast(target.type, torch.bfloat16, enabled=precision == "bf16"):
+            probabilities, embeddings = network(batch)
+        return probabilities.float().cpu().numpy(), embeddings.float().cpu().numpy()
 
     return forward

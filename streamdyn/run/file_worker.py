@@ -22,7 +22,15 @@ from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError, StoreError, StreamdynError
 from streamdyn.index import MediaRow
-from streamdyn.protocols import Cursor, Policy, Recognizer, SourceInfo
+from streamdyn.protocols import (
+    Cursor,
+    MediaRange,
+    Policy,
+    Position,
+    RangeSource,
+    Recognizer,
+    SourceInfo,
+)
 from streamdyn.receipt import Receipt
 from streamdyn.run.local import run_cursor
 from streamdyn.timeline import Propagation, WindowResult
@@ -56,11 +64,13 @@ class Page(Protocol):
 class Book(Protocol):
     """What a worker needs of an index, see `streamdyn.index.SqliteIndex`."""
 
-    def begin(self, media: MediaRow, config_hash: str) -> Page:
-        """The page of a file; rows after its checkpoint are gone."""
+    def begin(
+        self, media: MediaRow, config_hash: str, media_range: MediaRange | None = None
+    ) -> Page:
+        """The page of a file or of a range of it; rows after its checkpoint are gone."""
 
-    def checkpoint(self, media_id: str) -> bytes | None:
-        """Where to go on with a file."""
+    def checkpoint(self, media_id: str, first: int = 0) -> bytes | None:
+        """Where to go on with a file, or with the range that begins there."""
 
     def tuning(self, config_hash: str) -> tuple[int, bytes | None]:
         """How many audits have tuned the policy, and where it stands."""
@@ -70,24 +80,49 @@ class Book(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class FileTask:
+    """What a worker is given: a file, or a range of one."""
+
+    path: str
+    """To open."""
+    media: MediaRow
+    """As the index knows it."""
+    media_range: MediaRange | None = None
+
+    @property
+    def first(self) -> int:
+        """Ordinal of its first item."""
+        return 0 if self.media_range is None else self.media_range.first
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Tells it from all other tasks of a job."""
+        return self.media.id, self.first
+
+
+@dataclass(frozen=True, slots=True)
 class FileProgress:
-    """How far one file is."""
+    """How far one file is, or one range of it."""
 
     path: str
     items_done: int
+    """Of the range."""
     items_expected: int | None
-    """From the header, which may lie."""
+    """Of the file, from the header, which may lie."""
     receipt: Receipt
     """Of this call, plan and audits."""
     latest: Receipt = field(default_factory=Receipt)
     """Of the window that was just stored."""
+    first: int = 0
+    """Of the range."""
 
 
 @dataclass(slots=True)
 class FileReport:
-    """What came of one file."""
+    """What came of one file, or of one range of it."""
 
     path: str
+    media_id: str = ""
     receipt: Receipt = field(default_factory=Receipt)
     audit_receipt: Receipt = field(default_factory=Receipt)
     failure: str | None = None
@@ -125,12 +160,11 @@ class FileWorker:
         self._trace_folder, self._on_progress = trace_folder, on_progress
         self._policy: Policy[Any] = config.build_policy()
 
-    def run(self, path: str, media: MediaRow, *, in_prefix: bool = False) -> FileReport:
-        """Index one file; its own mistakes are noted in the book and end there.
+    def run(self, task: FileTask, *, in_prefix: bool = False) -> FileReport:
+        """Watch one file or range; its own mistakes are noted in the book and end there.
 
         Args:
-            path: To open.
-            media: As the index knows it.
+            task: What to watch.
             in_prefix: Keep where the policy's knob stands at the end, for the files to come.
 
         Raises:
@@ -138,15 +172,15 @@ class FileWorker:
             ConfigError: A part does not suit the run.
             Stopped: `on_progress` said so.
         """
-        if not self._resume:
+        path, media = task.path, task.media
+        if not self._resume and task.media_range is None:
             self._book.remove(media.id)
-        page = self._book.begin(media, self._hash)
+        page = self._book.begin(media, self._hash, task.media_range)
         try:
-            resume = self._state_to_start_from(media)
-            source = self._config.build_source(path, media.path)
-            with closing(source.open(resume.position)) as cursor:
-                page = self._book.begin(media.described(cursor.info), self._hash)
-                return self._watch(path, cursor, page, resume, in_prefix)
+            resume = self._state_to_start_from(task)
+            with closing(self._open(task, resume.position)) as cursor:
+                page = self._book.begin(media.described(cursor.info), self._hash, task.media_range)
+                return self._watch(task, cursor, page, resume, in_prefix)
         except (StoreError, ConfigError, Stopped):
             raise
         except Exception as exc:
@@ -155,10 +189,17 @@ class FileWorker:
                 logger.exception("unexpected error while indexing %s", path)
             reason = str(exc) if isinstance(exc, StreamdynError) else f"{type(exc).__name__}: {exc}"
             page.fail(reason)
-            return FileReport(path, failure=reason)
+            return FileReport(path, media.id, failure=reason)
+
+    def _open(self, task: FileTask, position: Position) -> Cursor:
+        source = self._config.build_source(task.path, task.media.path)
+        if task.media_range is None:
+            return source.open(position)
+        assert isinstance(source, RangeSource)  # It made the ranges.
+        return source.open_range(task.media_range, position)
 
     def _watch(
-        self, path: str, cursor: Cursor, page: Page, resume: SessionState, in_prefix: bool
+        self, task: FileTask, cursor: Cursor, page: Page, resume: SessionState, in_prefix: bool
     ) -> FileReport:
         with self._trace(page.media, cursor.info) as trace:
             summary = run_cursor(
@@ -170,24 +211,29 @@ class FileWorker:
                 propagation=self._config.propagation,
                 trace=trace,
                 resume=resume,
-                on_window=_Progress(path, cursor.info, self._on_progress),
+                on_window=_Progress(task, cursor.info, self._on_progress),
             )
         tuning = None
         if in_prefix:
             carried = self._policy.carry_over(summary.policy_state)  # type: ignore[attr-defined]
             tuning = checkpoint.dump(starting_state(self._policy, carried, Budget()))
         page.finish(self._config.propagation, tuning)
-        return FileReport(path, summary.receipt, summary.audit_receipt, note=page.media.note)
+        return FileReport(
+            task.path, task.media.id, summary.receipt, summary.audit_receipt, note=page.media.note
+        )
 
-    def _state_to_start_from(self, media: MediaRow) -> SessionState:
-        stored = self._book.checkpoint(media.id) if self._resume else None
+    def _state_to_start_from(self, task: FileTask) -> SessionState:
+        stored = self._book.checkpoint(*task.key) if self._resume else None
         if stored is not None:
             return checkpoint.load(stored, self._policy)
         policy_state = self._policy.initial_state()
         _, tuning = self._book.tuning(self._hash)
         if tuning is not None:
             policy_state = checkpoint.load(tuning, self._policy).policy_state
-        return starting_state(self._policy, policy_state, self._config.build_budget())
+        state = starting_state(self._policy, policy_state, self._config.build_budget())
+        if task.media_range is not None:
+            state.position = task.media_range.position
+        return state
 
     def _trace(
         self, media: MediaRow, info: SourceInfo
@@ -206,15 +252,19 @@ class FileWorker:
 
 
 class _Progress:
-    """Adds up the windows of one file."""
+    """Adds up the windows of one file or range."""
 
-    def __init__(self, path: str, info: SourceInfo, report: Callable[[FileProgress], None]) -> None:
-        self._path, self._expected, self._report = path, info.num_items_from_header, report
+    def __init__(
+        self, task: FileTask, info: SourceInfo, report: Callable[[FileProgress], None]
+    ) -> None:
+        self._task, self._expected, self._report = task, info.num_items_from_header, report
         self._receipt = Receipt()
 
     def __call__(self, result: WindowResult) -> None:
         latest = result.receipt + result.audit_receipt
         self._receipt += latest
+        first = self._task.first
+        items_done = result.window.stop - first
         self._report(
-            FileProgress(self._path, result.window.stop, self._expected, self._receipt, latest)
+            FileProgress(self._task.path, items_done, self._expected, self._receipt, latest, first)
         )

@@ -23,7 +23,8 @@ from typing import Any
 
 from streamdyn.config import RunConfig
 from streamdyn.index import MediaRow, MediaSink, SqliteIndex
-from streamdyn.run.file_worker import FileProgress, FileReport, FileWorker, Stopped
+from streamdyn.protocols import MediaRange
+from streamdyn.run.file_worker import FileProgress, FileReport, FileTask, FileWorker, Stopped
 from streamdyn.run.ray_actor import ActorFacts, get, stand_in
 from streamdyn.run.ray_metrics import Metrics
 from streamdyn.run.ray_recognizer import HostedRecognizer
@@ -45,19 +46,19 @@ class Writer:
 
     def __init__(self, path: str, root: str | None) -> None:
         self._index = SqliteIndex(path, root=root)
-        self._pages: dict[str, MediaSink] = {}
-        self._progress: dict[str, FileProgress] = {}
+        self._pages: dict[tuple[str, int], MediaSink] = {}
+        self._progress: dict[tuple[str, int], FileProgress] = {}
         self._stopped = False
 
-    def begin(self, media: MediaRow, config_hash: str) -> MediaRow:
-        """Take up a file; answers how the index has it."""
-        page = self._index.begin(media, config_hash)
-        self._pages[media.id] = page
+    def begin(self, media: MediaRow, config_hash: str, media_range: MediaRange | None) -> MediaRow:
+        """Take up a file or a range; answers how the index has the file."""
+        page = self._index.begin(media, config_hash, media_range)
+        self._pages[_key(media, media_range)] = page
         return page.media
 
-    def checkpoint(self, media_id: str) -> bytes | None:
+    def checkpoint(self, media_id: str, first: int) -> bytes | None:
         """See `SqliteIndex`."""
-        return self._index.checkpoint(media_id)
+        return self._index.checkpoint(media_id, first)
 
     def tuning(self, config_hash: str) -> tuple[int, bytes | None]:
         """See `SqliteIndex`."""
@@ -67,31 +68,45 @@ class Writer:
         """See `SqliteIndex`."""
         self._index.remove(media_id)
 
-    def write(self, media: MediaRow, result: WindowResult, checkpoint: bytes | None) -> bool:
+    def write(
+        self,
+        media: MediaRow,
+        media_range: MediaRange | None,
+        result: WindowResult,
+        checkpoint: bytes | None,
+    ) -> bool:
         """Store a window; answers whether to stop."""
-        self._page(media).write(result, checkpoint)
+        self._page(media, media_range).write(result, checkpoint)
         return self._stopped
 
-    def finish(self, media: MediaRow, propagation: Propagation, tuning: bytes | None) -> MediaRow:
-        """A file is done; answers how the index has it."""
+    def finish(
+        self,
+        media: MediaRow,
+        media_range: MediaRange | None,
+        propagation: Propagation,
+        tuning: bytes | None,
+    ) -> MediaRow:
+        """A file or a range is done; answers how the index has the file."""
         stored = self._index.find(media.id)
-        if stored is not None and stored.status == "done":
+        ranges = dict(self._index.ranges(media.id))
+        is_done = stored is not None and stored.status == "done"
+        if stored is not None and (is_done if media_range is None else ranges[media_range]):
             return stored  # Said twice: the answer was lost, or its worker.
-        page = self._page(media)
+        page = self._page(media, media_range)
         page.finish(propagation, tuning)
-        del self._pages[media.id]
+        del self._pages[_key(media, media_range)]
         return page.media
 
     def fail(self, media: MediaRow, error: str) -> None:
         """A file is given up."""
-        self._page(media).fail(error)
+        self._index.fail(media.id, error)
 
     def note(self, progress: FileProgress) -> None:
         """How far a file is."""
-        self._progress[progress.path] = progress
+        self._progress[progress.path, progress.first] = progress
 
     def take_progress(self) -> list[FileProgress]:
-        """What was noted since the last call, the newest of each file."""
+        """What was noted since the last call, the newest of each file or range."""
         found, self._progress = list(self._progress.values()), {}
         return found
 
@@ -99,11 +114,16 @@ class Writer:
         """Say to every worker that it should stop after its window."""
         self._stopped = True
 
-    def _page(self, media: MediaRow) -> MediaSink:
+    def _page(self, media: MediaRow, media_range: MediaRange | None) -> MediaSink:
         """After a restart the page is opened again, at its last window."""
-        if media.id not in self._pages:
-            self._pages[media.id] = self._index.begin(media, media.config_hash)
-        return self._pages[media.id]
+        key = _key(media, media_range)
+        if key not in self._pages:
+            self._pages[key] = self._index.begin(media, media.config_hash, media_range)
+        return self._pages[key]
+
+
+def _key(media: MediaRow, media_range: MediaRange | None) -> tuple[str, int]:
+    return media.id, 0 if media_range is None else media_range.first
 
 
 @dataclass(slots=True)
@@ -113,13 +133,16 @@ class RemoteBook:
     writer: Any
     """Handle of a `Writer`."""
 
-    def begin(self, media: MediaRow, config_hash: str) -> RemotePage:
+    def begin(
+        self, media: MediaRow, config_hash: str, media_range: MediaRange | None = None
+    ) -> RemotePage:
         """See `Book`."""
-        return RemotePage(self.writer, get(self.writer.begin.remote(media, config_hash)))
+        placed = get(self.writer.begin.remote(media, config_hash, media_range))
+        return RemotePage(self.writer, placed, media_range)
 
-    def checkpoint(self, media_id: str) -> bytes | None:
+    def checkpoint(self, media_id: str, first: int = 0) -> bytes | None:
         """See `Book`."""
-        found: bytes | None = get(self.writer.checkpoint.remote(media_id))
+        found: bytes | None = get(self.writer.checkpoint.remote(media_id, first))
         return found
 
     def tuning(self, config_hash: str) -> tuple[int, bytes | None]:
@@ -133,16 +156,17 @@ class RemoteBook:
 
 
 class RemotePage:
-    """A file of the writer's index; a few windows may be on their way.
+    """A file or range of the writer's index; a few windows may be on their way.
 
     Args:
         writer: Handle of a `Writer`.
         media: As the index has it.
+        media_range: Of the file.
     """
 
-    def __init__(self, writer: Any, media: MediaRow) -> None:
+    def __init__(self, writer: Any, media: MediaRow, media_range: MediaRange | None) -> None:
         self.media = media
-        self._writer = writer
+        self._writer, self._range = writer, media_range
         self._ahead: deque[Any] = deque()
 
     def write(self, result: WindowResult, checkpoint: bytes | None) -> None:
@@ -152,13 +176,14 @@ class RemotePage:
             StoreError: An earlier window could not be stored.
             Stopped: The job was told to stop.
         """
-        self._ahead.append(self._writer.write.remote(self.media, result, checkpoint))
+        self._ahead.append(self._writer.write.remote(self.media, self._range, result, checkpoint))
         self._settle(WINDOWS_AHEAD)
 
     def finish(self, propagation: Propagation = "two-sided", tuning: bytes | None = None) -> None:
         """All windows are stored, and the file is done."""
         self._settle(0)
-        self.media = get(self._writer.finish.remote(self.media, propagation, tuning))
+        told = self._writer.finish.remote(self.media, self._range, propagation, tuning)
+        self.media = get(told)
 
     def fail(self, error: str) -> None:
         """The file is given up."""
@@ -210,11 +235,11 @@ class Worker:
         """What it is and where."""
         return ActorFacts.here()
 
-    def run(self, path: str, media: MediaRow, in_prefix: bool) -> FileReport:
-        """Index a file; `file_worker.FileWorker.run`."""
+    def run(self, task: FileTask, in_prefix: bool) -> FileReport:
+        """Watch a file or a range; `file_worker.FileWorker.run`."""
         if self._worker is None:  # Loading a model is no part of starting: that is to be quick.
             self._worker = self._made()
-        report = self._worker.run(path, media, in_prefix=in_prefix)
+        report = self._worker.run(task, in_prefix=in_prefix)
         self._metrics.file(report.failure)
         return report
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -53,6 +53,20 @@ class Gop:
     def num_needed(self) -> int:
         """Packets that others are decoded from."""
         return len(self.disposable) - sum(self.disposable)
+
+
+class GopStart(NamedTuple):
+    """Enough to begin reading at a keyframe as if all before had been read."""
+
+    number: int
+    """Of the GOP."""
+    ordinal: int
+    """Of its first item."""
+    after_ticks: int
+    """Pts of the item before."""
+    dts: int
+    """Of its first packet, and below its size: to find it again."""
+    num_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,7 @@ class Demuxer:
         max_block_items: int = 64,
         max_packet_bytes: int = 64 << 20,
         options: dict[str, str] | None = None,
+        start: GopStart | None = None,
     ) -> None:
         self.path, self.stream_id = path, stream_id
         self.max_block_items, self.max_packet_bytes = max_block_items, max_packet_bytes
@@ -160,6 +175,9 @@ class Demuxer:
         self._pictures = self._coded(self.container, self.stream)
         self._held_back: Coded | None = None
         self._can_cut = True
+        self._next_number = 0
+        if start is not None:
+            self._begin_at(start)
 
     def next_block(self) -> Block | None:
         """The next items, of one GOP; `None` at the end."""
@@ -176,6 +194,30 @@ class Demuxer:
                 self._add(coded)
                 if len(self._pending) >= self.max_block_items and (n := self._num_certain()):
                     return self._emit(n)
+
+    def start_of(self, gop: Gop, ordinal: int, after_ticks: int) -> GopStart | None:
+        """To begin there in another demuxer; `None` where times hang on all that came before."""
+        dts, num_bytes = gop.key
+        if dts is None or self._order != "container":
+            return None
+        return GopStart(gop.number, ordinal, after_ticks, dts, num_bytes)
+
+    def _begin_at(self, start: GopStart) -> None:
+        with self.receipt.timed("demux"):
+            self.container.seek(start.dts, stream=self.stream, backward=True)
+            self.receipt.num_seeks += 1
+            self._pictures = self._coded(self.container, self.stream)
+            while (coded := self._next_picture()) is not None:
+                if _key(coded.packet) == (start.dts, start.num_bytes):
+                    break
+        if coded is None:
+            raise SourceError(
+                f"cannot find GOP {start.number} of {self.path}: the file has changed since it was "
+                "split; run the same command again"
+            )
+        self._held_back, self._next_number = coded, start.number
+        self.next_ordinal = self._released = start.ordinal
+        self._last_ticks = start.after_ticks
 
     def _coded(self, container: Any, stream: Any) -> Iterator[Coded]:
         return coded_pictures(container.demux(stream), stream, self._order)
@@ -195,7 +237,8 @@ class Demuxer:
         return coded
 
     def _start_gop(self, coded: Coded) -> None:
-        number = 0 if self._gop is None else self._gop.number + 1
+        number = self._next_number
+        self._next_number += 1
         self._gop = Gop(number, key=_key(coded.packet), keyframe_pts=self._ticks(coded))
         self._can_cut = True
         self.gops[number] = self._gop

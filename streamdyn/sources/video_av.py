@@ -16,12 +16,13 @@ from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
 from streamdyn.observation import Grade
 from streamdyn.previews.audio import AudioPreview
 from streamdyn.previews.luma import LUMA_SPEC, THUMBNAIL_SPEC
-from streamdyn.protocols import Position, SourceInfo
+from streamdyn.protocols import WHOLE_STREAM, MediaRange, Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
 from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt, corrupt_item
 from streamdyn.sources.decode import GopDecoder, probe_quarter_turns, quarter_turns
-from streamdyn.sources.demux import Demuxer
+from streamdyn.sources.demux import Demuxer, GopStart
+from streamdyn.sources.ranges import find_ranges
 
 PICTURE_GRADES: dict[Grade, FrameSpec] = {"luma": LUMA_SPEC, "thumbnail": THUMBNAIL_SPEC}
 
@@ -66,13 +67,39 @@ class VideoAv:
             cursor.hop_to(resume_from.ordinal)
         return cursor
 
+    def ranges(self, seconds: float) -> list[MediaRange]:
+        """The file in ranges of about `seconds`, cut at keyframes; all packets are read.
+
+        Raises:
+            SourceError: Not a readable media file, or one without video.
+        """
+        return find_ranges(Demuxer(self.path, self.stream, max_packet_bytes=0), seconds)
+
+    def open_range(
+        self, media_range: MediaRange, resume_from: Position | None = None
+    ) -> VideoAvCursor:
+        """A cursor over the items of a range, at its start or where an earlier run left it.
+
+        Raises:
+            SourceError: The file is not the one that was cut.
+        """
+        cursor = VideoAvCursor(self, media_range)
+        cursor.hop_to((resume_from or media_range.position).ordinal)
+        return cursor
+
 
 class VideoAvCursor:
     """Where we are in a video; used by one thread."""
 
-    def __init__(self, source: VideoAv) -> None:
+    def __init__(self, source: VideoAv, media_range: MediaRange | None = None) -> None:
         self._source = source
-        self._demuxer = Demuxer(source.path, source.stream, max_block_items=source.max_block_items)
+        self._stop = WHOLE_STREAM if media_range is None else media_range.stop
+        self._demuxer = Demuxer(
+            source.path,
+            source.stream,
+            max_block_items=source.max_block_items,
+            start=GopStart(*media_range.hint) if media_range and media_range.hint else None,
+        )
         self._receipt = Receipt()
         self._decoder = GopDecoder(
             self._demuxer, self._receipt, threads=source.threads, cache_bytes=source.cache_bytes
@@ -84,7 +111,10 @@ class VideoAvCursor:
 
     def next_block(self) -> Block | None:
         """The next items in pts order, undecoded."""
-        while (block := self._demuxer.next_block()) is not None:
+        while (
+            self._demuxer.next_ordinal < self._stop
+            and (block := self._demuxer.next_block()) is not None
+        ):
             if block.stop <= self._skip_until:
                 self.release(block.stop)
                 continue

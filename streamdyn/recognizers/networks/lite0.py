@@ -122,7 +122,8 @@ class Lite0Network(nn.Module):
 
     def __init__(self, layers: Layers) -> None:
         super().__init__()
-        self.layers = layers.convs
+        # Without the arrays, which torch.compile cannot look after.
+        self._wiring = [(c.opens, c.padding, c.closes, c.clipped) for c in layers.convs]
         self.convs = nn.ModuleList(_module(conv) for conv in layers.convs)
         self.classifier = nn.Linear(layers.classifier_weight.shape[1], len(layers.classifier_bias))
         with torch.no_grad():
@@ -142,12 +143,13 @@ class Lite0Network(nn.Module):
         # NHWC memory seen as NCHW is channels-last already.
         x = (pictures.permute(0, 3, 1, 2).float() - MEAN) / SCALE
         shortcut = x
-        for layer, conv in zip(self.layers, self.convs, strict=True):
-            shortcut = x if layer.opens else shortcut
-            before, after = layer.padding
+        for conv, (opens, (before, after), closes, clipped) in zip(
+            self.convs, self._wiring, strict=True
+        ):
+            shortcut = x if opens else shortcut
             x = conv(functional.pad(x, (before, after, before, after)))
-            x = x + shortcut if layer.closes else x
-            x = x.clamp(0, 6) if layer.clipped else x
+            x = x + shortcut if closes else x
+            x = x.clamp(0, 6) if clipped else x
         features = x.mean((2, 3))
         probabilities = self.classifier(features).softmax(1)
         return probabilities, functional.normalize(features, dim=1)
