@@ -29,6 +29,7 @@ from streamdyn.index.sqlite import MediaState
 from streamdyn.protocols import MediaRange, Policy, RangeSource, Recognizer
 from streamdyn.receipt import Receipt
 from streamdyn.run.file_worker import FileProgress, FileReport, FileTask, FileWorker, Stopped
+from streamdyn.sources.remote import find_files, is_remote
 from streamdyn.sources.suffixes import VIDEO_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,9 @@ def find_videos(paths: Sequence[str]) -> list[str]:
     found: set[str] = set()
     for text in paths:
         path = Path(text)
-        if "://" in text:
+        if is_remote(text):
+            found.update(find_files(text, VIDEO_SUFFIXES))
+        elif "://" in text:
             found.add(text)
         elif path.is_dir():
             inside = {

@@ -26,6 +26,7 @@ from streamdyn.index.reading import IndexReader, is_url
 from streamdyn.index.records import MediaRow, media_values
 from streamdyn.protocols import MediaRange
 from streamdyn.registry import sink
+from streamdyn.sources.remote import facts_of, is_remote
 from streamdyn.timeline import Propagation, WindowResult
 
 MediaState = Literal["new", "changed", "pending", "running", "failed", "done"]
@@ -86,11 +87,14 @@ class SqliteIndex(IndexReader):
         return Path(os.path.normpath(home / wanted))
 
     def describe(self, location: str | Path) -> MediaRow:
-        """A file as it is on disk now, unopened; a URL has only its name.
+        """A file as it is on disk or in its store now, unopened; another URL has only its name.
 
         Raises:
             SourceError: The file cannot be read, or its name cannot be stored.
         """
+        if is_remote(str(location)):
+            facts_there = facts_of(str(location))
+            return MediaRow(str(location), facts_there.num_bytes, 0, facts_there.fingerprint)
         if is_url(str(location)):
             return MediaRow(path=str(location))
         path = Path(os.path.relpath(location, self.root)).as_posix()

@@ -25,6 +25,7 @@ from streamdyn.errors import SourceError
 from streamdyn.items import Block
 from streamdyn.receipt import Receipt
 from streamdyn.sources.picture_order import MAX_REORDER
+from streamdyn.sources.remote import RemoteFile, is_remote
 from streamdyn.sources.reorder import Coded, choose_order, coded_pictures
 
 OPEN_TIMEOUT_SECONDS = 10.0
@@ -83,8 +84,10 @@ def open_container(path: str, options: dict[str, str] | None = None) -> Any:
 
     Raises:
         SourceError: It cannot be opened; says why and what to do.
+        MissingExtra: The package for a store's URLs is not installed.
     """
     is_url = "://" in path
+    file_or_name = RemoteFile(path) if is_remote(path) else path
     if not is_url:
         file = Path(path)
         if not file.exists():
@@ -95,7 +98,7 @@ def open_container(path: str, options: dict[str, str] | None = None) -> Any:
             raise SourceError(f"cannot open {path}: the file has zero bytes; copy it again")
     try:
         return av.open(
-            path,
+            file_or_name,
             options={"fflags": "+genpts", **(options or {})},
             timeout=(OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS) if is_url else None,
         )
