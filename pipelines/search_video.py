@@ -19,8 +19,10 @@ from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError, SourceError, StoreError
 from streamdyn.index import SqliteIndex
 from streamdyn.index.hits import Hit
+from streamdyn.index.lance import SUFFIX, LanceIndex
 from streamdyn.index.pictures import Picture, jpeg, picture_shown_at, pictures_at, scale
 from streamdyn.index.placing import put_in_place, write_explained
+from streamdyn.index.reading import IndexReader
 from streamdyn.index.search import search_by_vector
 from streamdyn.items import Array, Item, Selection
 from streamdyn.plan import FULL_EFFORT, Action
@@ -32,8 +34,20 @@ THUMBNAIL_WIDTH = 320
 """Pixels."""
 
 
+def open_for_search(location: str) -> IndexReader:
+    """An index, or what `export` made of it for LanceDB (`NAME.lance`).
+
+    Raises:
+        StoreError: There is none, or it cannot be read.
+        MissingExtra: LanceDB is not installed.
+    """
+    if not location.rstrip("/").endswith(SUFFIX):
+        return SqliteIndex(location, mode="read")
+    return LanceIndex(location)
+
+
 def search_by_image(
-    index: SqliteIndex, image: str | Path, *, device: str = "cpu", limit: int = 10
+    index: IndexReader, image: str | Path, *, device: str = "cpu", limit: int = 10
 ) -> list[Hit]:
     """The segments that look most like a picture file.
 
@@ -47,7 +61,7 @@ def search_by_image(
 
 
 def search_by_frame(
-    index: SqliteIndex, video: str, seconds: float, *, device: str = "cpu", limit: int = 10
+    index: IndexReader, video: str, seconds: float, *, device: str = "cpu", limit: int = 10
 ) -> list[Hit]:
     """The segments that look most like what a video shows at a time.
 
@@ -72,7 +86,7 @@ def search_by_frame(
 
 
 def _search_by_picture(
-    index: SqliteIndex, recognizer: Recognizer, picture: Array, device: str, limit: int
+    index: IndexReader, recognizer: Recognizer, picture: Array, device: str, limit: int
 ) -> list[Hit]:
     """The segments that look most like a picture of the recognizer's size."""
     recognizer.setup(device)
@@ -87,7 +101,7 @@ def _search_by_picture(
     return search_by_vector(index, outcome.embedding, outcome.recognizer, limit)
 
 
-def recognizer_of(index: SqliteIndex) -> Recognizer:
+def recognizer_of(index: IndexReader) -> Recognizer:
     """The recognizer whose outcomes the index holds, not set up; of several, the latest.
 
     Raises:
@@ -122,7 +136,7 @@ def parse_frame(text: str) -> tuple[str, float]:
 
 
 def write_thumbnails(
-    index: SqliteIndex, hits: Sequence[Hit], folder: str | Path
+    index: IndexReader, hits: Sequence[Hit], folder: str | Path
 ) -> dict[int, Path]:
     """Write the best picture of each hit as a JPEG file; those of one file in one pass over it.
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from command import free_port, one_error, streamdyn
 from index_runs import BISECT, config_of
+from object_stores import BUCKET, serving
 from scene_clips import drawn_scenes, write_folder, write_scenes
 
 from streamdyn.errors import MissingExtra, SourceError
@@ -24,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore::{kind}")
     for kind in ("ResourceWarning", "DeprecationWarning")
 ]
-FOLDER = "s3://videos/of/today"
+FOLDER = f"{BUCKET}/of/today"
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +35,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(folder: Path) -> Iterator[Any]:
-    """A server with the folder in it; the environment says where it is."""
-    server_module = pytest.importorskip("moto.server", reason="moto is not installed")
-    server = server_module.ThreadedMotoServer("127.0.0.1", free_port(), verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        s3fs.S3FileSystem.clear_instance_cache()
-        made = s3fs.S3FileSystem()
-        made.mkdir("videos")
+    """With the folder in it."""
+    with serving() as made:
         made.put(str(folder), FOLDER, recursive=True)
         made.pipe(f"{FOLDER}/notes.txt", b"not a video")
         yield made
-    server.stop()
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def seen(path: Path) -> dict[str, Any]:

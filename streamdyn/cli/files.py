@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +27,7 @@ class Format(StrEnum):
     PARQUET = "parquet"
     WEBVTT = "webvtt"
     COCO = "coco"
+    LANCE = "lance"
 
 
 @app.command("list")
@@ -83,13 +83,18 @@ def _record(media: Any, over: Any) -> dict[str, Any]:
 @app.command()
 def export(
     index: In,
-    to: Annotated[Path, typer.Option("--to", metavar="PATH", help="File; for webvtt a folder.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="PATH", help="File; for webvtt a folder, for lance also a URL."
+        ),
+    ],
     format: Annotated[
         Format,
         typer.Option(
-            metavar="jsonl|parquet|webvtt|coco",
+            metavar="jsonl|parquet|webvtt|coco|lance",
             help="jsonl, parquet: a record a segment; webvtt: subtitles, a file each; coco: boxes "
-            "on the frames that were looked at.",
+            "on the frames that were looked at; lance: a LanceDB database, which search takes.",
         ),
     ],
     as_json: Json = False,
@@ -97,13 +102,19 @@ def export(
     """Export the finished files of an index, and print the names of what was written."""
     from streamdyn.index import SqliteIndex
     from streamdyn.index.export import export as write
+    from streamdyn.index.lance import export_lance
 
     with SqliteIndex(index, mode="read") as store:
-        written = write(store, format.value, to)
+        if format is Format.LANCE:
+            export_lance(store, to)
+            written = [to]
+        else:
+            name: Any = format.value
+            written = [str(path) for path in write(store, name, to)]
         unfinished = sum(media.status != "done" for media in store.media())
     if as_json:
-        print_json({"format": format.value, "written": [str(path) for path in written]})
+        print_json({"format": format.value, "written": written})
     else:
-        print_lines(*map(str, written))
+        print_lines(*written)
     if unfinished:
         remark(f"left out, since not done: {unfinished} (see: streamdyn list --in {index})")

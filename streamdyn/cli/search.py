@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from streamdyn.cli.app import app
-from streamdyn.cli.options import In, Json
+from streamdyn.cli.options import Json
 from streamdyn.cli.output import print_json_lines, remark, show, table
 
 
@@ -23,7 +23,12 @@ class Mode(StrEnum):
 
 @app.command()
 def search(
-    index: In,
+    index: Annotated[
+        str,
+        typer.Option(
+            "--in", metavar="FILE", help="The index to read, or the URL or folder of its export."
+        ),
+    ],
     query: Annotated[str | None, typer.Argument(metavar="QUERY", help="Any words.")] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Search by this picture instead.")
@@ -53,10 +58,9 @@ def search(
 
     With --json, a JSON object a line.
     """
-    from streamdyn.index import SqliteIndex
-    from streamdyn.pipelines.search_video import write_thumbnails
+    from streamdyn.pipelines.search_video import open_for_search, write_thumbnails
 
-    with SqliteIndex(index, mode="read") as store:
+    with open_for_search(index) as store:
         hits = _find(store, query, image, frame, limit=limit, mode=mode, device=device)
         written = {} if thumbnails is None else write_thumbnails(store, hits, thumbnails)
     if as_json:

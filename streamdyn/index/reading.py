@@ -6,7 +6,10 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from streamdyn.errors import StoreError
 from streamdyn.index.database import Database
@@ -31,7 +34,21 @@ from streamdyn.receipt import Receipt
 from streamdyn.timeline import Audit
 
 _PAGE = 512
+SIMILARITY_DIGITS = 6
+_CHUNK = 8192
+"""Embeddings compared at once."""
 _SELECT_MEDIA = f"SELECT {', '.join(MEDIA_COLUMNS)} FROM media"
+
+
+class Neighbour(NamedTuple):
+    """An outcome that has an embedding."""
+
+    outcome_id: str
+    media_id: str
+    ordinal: int
+    ticks: int
+    similarity: float = 0.0
+    """Cosine with what was searched for."""
 
 
 class IndexReader(Database):
@@ -112,6 +129,49 @@ class IndexReader(Database):
             outcomes = [outcome_from(row, media) for row in rows]
             yield from outcomes
             last = outcomes[-1].ordinal, outcomes[-1].recognizer
+
+    def embedding_sizes(self) -> dict[str, int]:
+        """Recognizer → numbers in its embeddings, for those that have any."""
+        sizes: dict[str, int] = {}
+        for (name,) in self.fetch("SELECT DISTINCT recognizer FROM outcomes"):
+            rows = self.fetch(
+                "SELECT length(embedding) / 2 FROM outcomes "
+                "WHERE recognizer = ? AND embedding IS NOT NULL LIMIT 1",
+                name,
+            )
+            if rows:
+                sizes[name] = rows[0][0]
+        return sizes
+
+    def embeddings(
+        self, recognizer: str, chunk: int = _CHUNK
+    ) -> Iterator[list[tuple[Neighbour, npt.NDArray[np.float16]]]]:
+        """The outcomes that have an embedding, and it: `(D,)` float16; so many at once."""
+        last = 0
+        while rows := self.fetch(
+            "SELECT rowid, id, media_id, ordinal, ticks, embedding FROM outcomes "
+            "WHERE recognizer = ? AND embedding IS NOT NULL AND rowid > ? ORDER BY rowid LIMIT ?",
+            recognizer,
+            last,
+            chunk,
+        ):
+            last = rows[-1][0]
+            yield [(Neighbour(*row[1:-1]), np.frombuffer(row[-1], "<f2")) for row in rows]
+
+    def nearest(self, query: npt.NDArray[np.float32], recognizer: str) -> Iterator[Neighbour]:
+        """The outcomes whose embeddings are most like a unit vector, best first.
+
+        Of those that are alike to six digits, the one that was stored first.
+        """
+        similarity, places = [np.empty(0, np.float32)], list[Neighbour]()
+        for chunk in self.embeddings(recognizer):
+            vectors = np.stack([vector for _, vector in chunk]).astype(np.float32)
+            norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
+            similarity.append(vectors @ query / norms)
+            places += [place for place, _ in chunk]
+        found = np.concatenate(similarity).round(SIMILARITY_DIGITS)
+        for i in np.argsort(-found, kind="stable"):
+            yield places[i]._replace(similarity=float(found[i]))
 
     def windows(self, media_id: str) -> Iterator[StoredWindow]:
         """Windows of a file in order: its items and what became of each."""

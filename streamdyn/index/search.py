@@ -28,8 +28,6 @@ logger = logging.getLogger(__name__)
 _FUSION_K = 60
 _MIN_POOL = 100
 """Places of each ranking that are looked at, if not more are asked for."""
-_CHUNK = 8192
-"""Embeddings compared at once."""
 
 
 def search(
@@ -145,18 +143,16 @@ def search_by_vector(
             "one vector, finite and not zero; embed the example again"
         )
     chosen = _recognizer_of_size(index, query.size, recognizer)
-    similarity, places = _compare(index, query / length, chosen)
     segments: dict[str, list[tuple[int, int]]] = {}
     hits: dict[int, Hit] = {}
-    for i in np.argsort(-similarity, kind="stable"):
-        outcome_id, media_id, ordinal, ticks = places[i]
+    for outcome_id, media_id, ordinal, ticks, similarity in index.nearest(query / length, chosen):
         if media_id not in segments:
             segments[media_id] = _segment_starts(index, media_id, chosen)
         place = bisect_right(segments[media_id], ordinal, key=lambda pair: pair[0]) - 1
         if place < 0 or (row := segments[media_id][place][1]) in hits:
             continue
         ranks = {"vector": len(hits) + 1}
-        hit = hit_of_row(index, row, float(similarity[i]), ranks, "vector")
+        hit = hit_of_row(index, row, similarity, ranks, "vector")
         hits[row] = replace(hit, best=replace(hit.best, ticks=ticks), outcome_id=outcome_id)
         if len(hits) == limit:
             break
@@ -164,15 +160,7 @@ def search_by_vector(
 
 
 def _recognizer_of_size(index: IndexReader, size: int, wanted: str | None) -> str:
-    sizes: dict[str, int] = {}
-    for (name,) in index.fetch("SELECT DISTINCT recognizer FROM outcomes"):
-        rows = index.fetch(
-            "SELECT length(embedding) / 2 FROM outcomes "
-            "WHERE recognizer = ? AND embedding IS NOT NULL LIMIT 1",
-            name,
-        )
-        if rows:
-            sizes[name] = rows[0][0]
+    sizes = index.embedding_sizes()
     if wanted is not None and wanted not in sizes:
         raise UnknownName("recognizer with embeddings in the index", wanted, sizes)
     fitting = [n for n, s in sizes.items() if s == size and wanted in (None, n)]
@@ -184,28 +172,6 @@ def _recognizer_of_size(index: IndexReader, size: int, wanted: str | None) -> st
         f"cannot search {index.path} by a vector of {size} numbers: it fits {problem} (there: "
         f"{known}); embed the example with one of these and name it"
     )
-
-
-def _compare(
-    index: IndexReader, query: npt.NDArray[np.float32], recognizer: str
-) -> tuple[npt.NDArray[np.float32], list[tuple[str, str, int, int]]]:
-    """Cosine of every embedding with the query, and (outcome id, media id, ordinal, ticks)."""
-    similarity, places = [np.empty(0, np.float32)], []
-    last = 0
-    while rows := index.fetch(
-        "SELECT rowid, id, media_id, ordinal, ticks, embedding FROM outcomes "
-        "WHERE recognizer = ? AND embedding IS NOT NULL AND rowid > ? ORDER BY rowid LIMIT ?",
-        recognizer,
-        last,
-        _CHUNK,
-    ):
-        last = rows[-1][0]
-        blobs = b"".join(row[-1] for row in rows)
-        vectors = np.frombuffer(blobs, "<f2").reshape(len(rows), query.size).astype(np.float32)
-        norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
-        similarity.append(vectors @ query / norms)
-        places += [row[1:-1] for row in rows]
-    return np.concatenate(similarity), places
 
 
 def _segment_starts(index: IndexReader, media_id: str, recognizer: str) -> list[tuple[int, int]]:
