@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from clips import CLIPS
 from damaged_clips import DAMAGED, REFUSED
 from hypothesis import settings
@@ -23,6 +24,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples in every run, and no clock: a busy machine fails no test.
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of GPUs are skipped where there is none, unless one is required."""
+    if torch.cuda.is_available() or os.environ.get("STREAMDYN_REQUIRE_CUDA") == "1":
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
 
 
 @pytest.fixture(autouse=True)

@@ -123,6 +123,25 @@ def test_ranges_of_long_files_go_to_several_workers(cluster, folder, tmp_path, k
     assert not fuse.exists()
 
 
+@pytest.mark.gpu
+def test_a_recognizer_on_a_gpu_sees_what_one_on_the_cpu_does(folder, tmp_path):
+    """By the command, in a cluster of its own: the labels are those of the CPU."""
+    labels = []
+    for name, more in (
+        ("cpu", ()),
+        ("gpu", ("--runner", "ray", "--recognizers", "1", "--gpus", "0.5", "--device", "cuda")),
+    ):
+        into = tmp_path / f"{name}.db"
+        done = subprocess.run(
+            [*PROGRAM, "index", folder, "--into", into, "--policy", "keyframe", *more],
+            capture_output=True, text=True, check=False, timeout=400,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with SqliteIndex(into, mode="read") as index:
+            labels.append([o.label for m in index.media() for o in index.outcomes(m.id)])
+    assert labels[0] == labels[1] != []
+
+
 def test_the_writer_is_killed_and_goes_on(cluster, folder, tmp_path):
     config = config_of(seconds=0.02)
     here = rows_of(folder, tmp_path / "here.db", config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from collections.abc import Iterator
@@ -196,10 +195,6 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(
-    not torch.cuda.is_available() and os.environ.get("STREAMDYN_REQUIRE_CUDA") != "1",
-    reason="no CUDA device",
-)
 @pytest.mark.parametrize("options", [{}, {"compiled": True}, {"precision": "bf16"}])
 def test_cuda_answers_as_the_cpu_does(lite0: Lite0, options: dict[str, Any]) -> None:
     on_cuda = build("recognizer", "lite0", **options)

@@ -189,7 +189,6 @@ def test_a_padded_batch_keeps_the_limit_of_each_text(name: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", READERS)
 def test_a_gpu_reads_as_the_cpu_does(name: str) -> None:
     texts = [TEXT, "", " ".join(random_words(9, seed=2))]
