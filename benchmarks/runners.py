@@ -19,8 +19,9 @@ from measuring import header, spread
 from streamdyn.config import load_config, parse_part
 from streamdyn.index import SqliteIndex
 from streamdyn.pipelines.process_index import ProcessIndexJob
-from streamdyn.pipelines.ray_index import ClusterOptions, RayIndexJob
+from streamdyn.pipelines.ray_index import RayIndexJob
 from streamdyn.pipelines.video_index import IndexJob, find_videos
+from streamdyn.run.ray_cluster import ClusterOptions
 
 
 def main() -> None:

@@ -10,14 +10,10 @@ back when all of a file is done, so that nothing could be stored as windows clos
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,40 +26,16 @@ from streamdyn.protocols import MediaRange
 from streamdyn.run.file_worker import FileTask, Stopped
 from streamdyn.run.ray_actor import ActorFacts, ray_module
 from streamdyn.run.ray_batch import Worker, Writer
+from streamdyn.run.ray_cluster import ClusterOptions, connected
 from streamdyn.run.ray_recognizer import RecognizerHost
 
-from .video_index import (  # noqa: TID251 - a base class must have a type.
-    MAX_TRIES,
-    FarIndexJob,
-    IndexReport,
-    ranges_of,
-)
+from .video_index import MAX_TRIES, FarIndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
 READY_SECONDS = 20
 """To wait for a node that could hold a worker, where there is none."""
 START_SECONDS = 120
 """To wait for a worker where there is such a node; others may be using it."""
 _POLL_SECONDS = 0.25
-STORE_BYTES = 200 * 1024 * 1024
-"""Of the object store of a cluster that is started here; only chosen pictures go through it, and
-only where recognizers are shared."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterOptions:
-    """Where to run, and with how much."""
-
-    address: str | None = None
-    """Of a running cluster, as `auto` or `HOST:PORT`; by default that of the job that this runs in
-    (`RAY_ADDRESS`), else one is started here."""
-    workers: int | None = None
-    """By default one a core of the cluster."""
-    worker_cpus: float = 1.0
-    """Cores of each."""
-    hosts: int = 0
-    """Recognizers that workers share; 0: every worker has its own."""
-    host_gpus: float = 0.0
-    """GPUs of each shared recognizer, or of each worker where none are shared."""
 
 
 class RayIndexJob(FarIndexJob):
@@ -92,7 +64,7 @@ class RayIndexJob(FarIndexJob):
         Raises:
             ConfigError: No cluster there, or it has not what was asked for.
         """
-        with _connected(self._cluster):
+        with connected(self._cluster):
             try:
                 self._workers = self._start()
                 self._workers.settle(wait=True)
@@ -212,11 +184,20 @@ class RayIndexJob(FarIndexJob):
     def _find_ranges(
         self, files: Sequence[tuple[str, MediaRow]], seconds: float
     ) -> list[list[MediaRange]]:
-        ray, config = ray_module(), self._config
-        find = ray.remote(num_cpus=self._cluster.worker_cpus)(ranges_of)
-        asked = [find.remote(config, _absolute(path), media, seconds) for path, media in files]
-        found: list[list[MediaRange]] = ray.get(asked)
-        return found
+        from ray.exceptions import RayActorError
+        from ray.util import ActorPool
+
+        assert self._workers is not None
+        # Those that are there; tasks of their own would wait for cores that the workers hold.
+        pool = ActorPool([self._workers.actors[number] for number in self._workers.free])
+        asked = [(_absolute(path), media, seconds) for path, media in files]
+        try:
+            return list(pool.map(lambda worker, file: worker.ranges.remote(*file), asked))
+        except RayActorError as exc:
+            raise ConfigError(
+                f"a worker was lost while files were cut: {_last_line(exc)}; run the same command "
+                "again"
+            ) from exc
 
     def _tell_progress(self) -> None:
         for progress in ray_module().get(self.writer.take_progress.remote()):
@@ -343,57 +324,3 @@ def _last_line(exc: BaseException) -> str:
 
 def _remote(kind: Any, **options: Any) -> Any:
     return ray_module().remote(**options)(kind)
-
-
-@contextmanager
-def _connected(cluster: ClusterOptions) -> Iterator[None]:
-    """A cluster: the one at the address, one that this process is in already, or one made here."""
-    ray = ray_module()
-    if ray.is_initialized():
-        yield
-        return
-    # Within `ray job submit` the address is there; another cluster of this machine is not meant.
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
-    try:
-        if address is not None:
-            if ":" in address:
-                _knock(address)
-            ray.init(address=address, logging_level="ERROR")
-        else:
-            check_shared_memory(Path("/dev/shm"), STORE_BYTES)
-            ray.init(
-                address="local", include_dashboard=False, logging_level="ERROR",
-                object_store_memory=STORE_BYTES,
-            )  # fmt: skip
-    except (OSError, RuntimeError, ValueError) as exc:
-        raise ConfigError(
-            f"cannot reach a Ray cluster at {address or 'this machine'}: "
-            f"{str(exc).strip().splitlines()[0]}; check the address, or start one with `ray start "
-            "--head`"
-        ) from exc
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Ray itself tries for minutes to reach who is not there."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    socket.create_connection((host, int(port)), timeout=5).close()
-
-
-def check_shared_memory(folder: Path, needed: int) -> None:
-    """Whether the object store fits; without it Ray goes to disk in silence.
-
-    Raises:
-        ConfigError: It does not.
-    """
-    if not folder.exists():
-        return
-    total = shutil.disk_usage(folder).total
-    if total < needed:
-        raise ConfigError(
-            f"{folder} holds {total / 1e6:.0f} MB and Ray's object store takes {needed / 1e6:.0f}; "
-            "give the container more with --shm-size=512m"
-        )

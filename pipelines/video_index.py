@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,14 @@ from streamdyn.index.placing import write_explained
 from streamdyn.index.sqlite import MediaState
 from streamdyn.protocols import MediaRange, Policy, RangeSource, Recognizer
 from streamdyn.receipt import Receipt
-from streamdyn.run.file_worker import FileProgress, FileReport, FileTask, FileWorker, Stopped
+from streamdyn.run.file_worker import (
+    FileProgress,
+    FileReport,
+    FileTask,
+    FileWorker,
+    Stopped,
+    ranges_of,
+)
 from streamdyn.sources.remote import find_files, is_remote
 from streamdyn.sources.suffixes import VIDEO_SUFFIXES
 
@@ -104,19 +110,6 @@ def outcome_hash(config: RunConfig) -> str:
     parts = (config.build_policy(), config.build_recognizer())
     versions = "".join(f" {part.name}/{part.version}" for part in parts)
     return hashlib.sha256(f"{config.hash}{versions}".encode()).hexdigest()[:16]
-
-
-def ranges_of(config: RunConfig, path: str, media: MediaRow, seconds: float) -> list[MediaRange]:
-    """Where to cut a file; nowhere if it is short, or if its worker will find it damaged."""
-    source = config.build_source(path, media.path)
-    assert isinstance(source, RangeSource)  # See `_check_split`.
-    try:
-        with closing(source.open()) as cursor:
-            from_header = cursor.info.duration_from_header_seconds
-        is_short = from_header is not None and from_header <= seconds
-        return [] if is_short else source.ranges(seconds)
-    except SourceError:
-        return []
 
 
 def _check_split(config: RunConfig, trace_folder: Path | None) -> None:

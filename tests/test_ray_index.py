@@ -29,13 +29,12 @@ from streamdyn.index.overview import overview
 from streamdyn.pipelines import ray_index
 from streamdyn.pipelines.ray_index import (
     MAX_TRIES,
-    ClusterOptions,
     RayIndexJob,
-    check_shared_memory,
 )
 from streamdyn.pipelines.video_index import Stopped, find_videos
 from streamdyn.run.ray_actor import ActorFacts
 from streamdyn.run.ray_batch import Worker
+from streamdyn.run.ray_cluster import ClusterOptions, check_shared_memory
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore::{kind}")
@@ -116,7 +115,9 @@ def test_ranges_of_long_files_go_to_several_workers(cluster, folder, tmp_path, k
     here = rows_of(folder, tmp_path / "here.db", config)
     if kill:
         fuse.touch()
-    there = rows_of(folder, tmp_path / "there.db", config, TWO, on_progress=seen.append)
+    # All cores there are.
+    full = ClusterOptions(workers=2)
+    there = rows_of(folder, tmp_path / "there.db", config, full, on_progress=seen.append)
     assert there == here
     assert here[1] == {}
     assert len({(progress.path, progress.first) for progress in seen}) > 8

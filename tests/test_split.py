@@ -241,6 +241,24 @@ def test_a_damaged_file_fails_as_it_does_whole(folder: Path, tmp_path: Path) -> 
     assert ranges == whole != {}
 
 
+def test_a_file_that_could_not_be_cut_at_first_is_begun_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = split(config_of()), tmp_path / "x.db"
+    here = rows_of(folder, tmp_path / "here.db", config)
+
+    def unreachable(*_: object) -> Any:
+        raise SourceError("the network is down")
+
+    with monkeypatch.context() as patch, SqliteIndex(path, root=folder.parent) as index:
+        patch.setattr(VideoAv, "ranges", unreachable)
+        job = IndexJob(index, config, jobs=1, on_progress=lambda progress: job.stop())
+        with pytest.raises(Stopped):
+            job.run(find_videos([str(folder)]))
+        assert index.rows()["windows"]
+    assert rows_of(folder, path, config) == here
+
+
 def test_what_cannot_be_split_is_one_sentence(folder: Path, tmp_path: Path) -> None:
     asked = ["index", folder, "--into", tmp_path / "x.db", "--recognizer", "brightness"]
     for more, message in (

@@ -151,7 +151,8 @@ def _runner(name: str, jobs: int | None, **cluster: Any) -> Callable[..., Any]:
     from streamdyn.pipelines.video_index import IndexJob
 
     if name == "ray":
-        from streamdyn.pipelines.ray_index import ClusterOptions, RayIndexJob
+        from streamdyn.pipelines.ray_index import RayIndexJob
+        from streamdyn.run.ray_cluster import ClusterOptions
 
         return partial(RayIndexJob, cluster=ClusterOptions(workers=jobs, **cluster))
     if name not in ("local", "processes"):

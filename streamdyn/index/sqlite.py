@@ -153,8 +153,13 @@ class SqliteIndex(IndexReader):
         return MediaSink(self, placed, media_range)
 
     def split(self, media_id: str, ranges: Sequence[MediaRange]) -> None:
-        """A registered file will be watched in ranges; end it with `finish` of this class."""
+        """A registered file will be watched in ranges; end it with `finish` of this class.
+
+        What a run over the whole file left unfinished is dropped.
+        """
         with self.transaction(f"split {media_id} in {self.path}") as connection:
+            forget_windows(connection, media_id, 0, END_OF_STREAM)
+            connection.execute("DELETE FROM checkpoints WHERE media_id = ?", (media_id,))
             connection.executemany(
                 "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, 0)",
                 [(media_id, r.first, r.stop, r.after_ticks, json.dumps(r.hint)) for r in ranges],

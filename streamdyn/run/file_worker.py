@@ -20,7 +20,7 @@ from streamdyn import checkpoint
 from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.config import RunConfig
-from streamdyn.errors import ConfigError, StoreError, StreamdynError
+from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
 from streamdyn.index import MediaRow
 from streamdyn.protocols import (
     Cursor,
@@ -129,6 +129,19 @@ class FileReport:
     """Why it was given up."""
     note: str = ""
     """What the source says a user should know about it."""
+
+
+def ranges_of(config: RunConfig, path: str, media: MediaRow, seconds: float) -> list[MediaRange]:
+    """Where to cut a file; nowhere if it is short, or if its worker will find it damaged."""
+    source = config.build_source(path, media.path)
+    assert isinstance(source, RangeSource)  # The job has seen to it.
+    try:
+        with closing(source.open()) as cursor:
+            from_header = cursor.info.duration_from_header_seconds
+        is_short = from_header is not None and from_header <= seconds
+        return [] if is_short else source.ranges(seconds)
+    except SourceError:
+        return []
 
 
 class FileWorker:

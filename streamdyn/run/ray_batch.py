@@ -24,7 +24,14 @@ from typing import Any
 from streamdyn.config import RunConfig
 from streamdyn.index import MediaRow, MediaSink, SqliteIndex
 from streamdyn.protocols import MediaRange
-from streamdyn.run.file_worker import FileProgress, FileReport, FileTask, FileWorker, Stopped
+from streamdyn.run.file_worker import (
+    FileProgress,
+    FileReport,
+    FileTask,
+    FileWorker,
+    Stopped,
+    ranges_of,
+)
 from streamdyn.run.ray_actor import ActorFacts, get, stand_in
 from streamdyn.run.ray_metrics import Metrics
 from streamdyn.run.ray_recognizer import HostedRecognizer
@@ -234,6 +241,10 @@ class Worker:
     def facts(self) -> ActorFacts:
         """What it is and where."""
         return ActorFacts.here()
+
+    def ranges(self, path: str, media: MediaRow, seconds: float) -> list[MediaRange]:
+        """Where to cut a file; `file_worker.ranges_of`."""
+        return ranges_of(RunConfig.model_validate_json(self._config), path, media, seconds)
 
     def run(self, task: FileTask, in_prefix: bool) -> FileReport:
         """Watch a file or a range; `file_worker.FileWorker.run`."""
