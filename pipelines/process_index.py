@@ -102,6 +102,8 @@ class ProcessIndexJob(FarIndexJob):
         assert task is not None
         process.end()
         self._processes.remove(process)
+        if self._is_done(task):
+            return []
         tries[task.key] += 1
         if tries[task.key] < MAX_TRIES:
             return [task]

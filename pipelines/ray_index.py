@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,8 @@ class RayIndexJob(FarIndexJob):
             self._note(replace(ray_module().get(reference), path=task.path))
         except RayActorError as exc:
             workers.replace(number)
+            if self._is_done(task):
+                return False
             tries[task.key] += 1
             if tries[task.key] < MAX_TRIES:
                 return True
@@ -182,17 +184,17 @@ class RayIndexJob(FarIndexJob):
         return False
 
     def _find_ranges(
-        self, files: Sequence[tuple[str, MediaRow]], seconds: float
-    ) -> list[list[MediaRange]]:
+        self, files: Sequence[tuple[str, MediaRow]]
+    ) -> Iterator[list[MediaRange] | str]:
         from ray.exceptions import RayActorError
         from ray.util import ActorPool
 
         assert self._workers is not None
         # Those that are there; tasks of their own would wait for cores that the workers hold.
         pool = ActorPool([self._workers.actors[number] for number in self._workers.free])
-        asked = [(_absolute(path), media, seconds) for path, media in files]
+        asked = [(_absolute(path), media) for path, media in files]
         try:
-            return list(pool.map(lambda worker, file: worker.ranges.remote(*file), asked))
+            yield from pool.map(lambda worker, file: worker.ranges.remote(*file), asked)
         except RayActorError as exc:
             raise ConfigError(
                 f"a worker was lost while files were cut: {_last_line(exc)}; run the same command "

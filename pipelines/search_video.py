@@ -15,18 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from streamdyn.clock import Pts
-from streamdyn.config import RunConfig
+from streamdyn.config import PartConfig, RunConfig
 from streamdyn.errors import ConfigError, SourceError, StoreError
 from streamdyn.index import SqliteIndex
 from streamdyn.index.hits import Hit
 from streamdyn.index.lance import SUFFIX, LanceIndex
 from streamdyn.index.pictures import Picture, jpeg, picture_shown_at, pictures_at, scale
 from streamdyn.index.placing import put_in_place, write_explained
-from streamdyn.index.reading import IndexReader
+from streamdyn.index.reading import IndexReader, is_url
 from streamdyn.index.search import search_by_vector
 from streamdyn.items import Array, Item, Selection
 from streamdyn.plan import FULL_EFFORT, Action
 from streamdyn.protocols import Recognizer
+from streamdyn.recognizers.lite0 import GPU_OPTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,15 @@ THUMBNAIL_WIDTH = 320
 
 
 def open_for_search(location: str) -> IndexReader:
-    """An index, or what `export` made of it for LanceDB (`NAME.lance`).
+    """An index, or what `export` made of it for LanceDB: a folder, a URL or a name in `.lance`.
 
     Raises:
         StoreError: There is none, or it cannot be read.
         MissingExtra: LanceDB is not installed.
     """
-    if not location.rstrip("/").endswith(SUFFIX):
-        return SqliteIndex(location, mode="read")
-    return LanceIndex(location)
+    if is_url(location) or Path(location).is_dir() or location.endswith(SUFFIX):
+        return LanceIndex(location)
+    return SqliteIndex(location, mode="read")
 
 
 def search_by_image(
@@ -55,9 +56,9 @@ def search_by_image(
         SourceError: The file is no picture.
         ConfigError: The index was made by a recognizer without embeddings.
     """
-    recognizer = recognizer_of(index)
+    recognizer, name = recognizer_of(index, device)
     picture = scale(_read_image(Path(image)), recognizer.input)
-    return _search_by_picture(index, recognizer, picture, device, limit)
+    return _search_by_picture(index, recognizer, name, picture, device, limit)
 
 
 def search_by_frame(
@@ -80,13 +81,18 @@ def search_by_frame(
     if not Path(video).exists():
         indexed = [row for row in index.media() if f"/{row.path}".endswith(f"/{video}")]
         path = index.locate(indexed[0]) if len(indexed) == 1 else video
-    recognizer = recognizer_of(index)
+    recognizer, name = recognizer_of(index, device)
     picture = picture_shown_at(path, seconds, recognizer.input)
-    return _search_by_picture(index, recognizer, picture, device, limit)
+    return _search_by_picture(index, recognizer, name, picture, device, limit)
 
 
 def _search_by_picture(
-    index: IndexReader, recognizer: Recognizer, picture: Array, device: str, limit: int
+    index: IndexReader,
+    recognizer: Recognizer,
+    name: str,
+    picture: Array,
+    device: str,
+    limit: int,
 ) -> list[Hit]:
     """The segments that look most like a picture of the recognizer's size."""
     recognizer.setup(device)
@@ -98,20 +104,29 @@ def _search_by_picture(
             f"cannot search {index.path} by picture: its recognizer {recognizer.name!r} makes no "
             "embeddings; index with one that does, such as lite0"
         )
-    return search_by_vector(index, outcome.embedding, outcome.recognizer, limit)
+    return search_by_vector(index, outcome.embedding, name, limit)
 
 
-def recognizer_of(index: IndexReader) -> Recognizer:
+def recognizer_of(index: IndexReader, device: str = "cpu") -> tuple[Recognizer, str]:
     """The recognizer whose outcomes the index holds, not set up; of several, the latest.
+
+    Returns:
+        It, on the CPU without what only GPUs can do, and the name that its outcomes have.
 
     Raises:
         StoreError: No call of `streamdyn index` is noted that made the outcomes.
     """
     held = {name for (name,) in index.fetch("SELECT DISTINCT recognizer FROM outcomes")}
     for table in index.run_configs():
-        recognizer = RunConfig.model_validate(table).build_recognizer()
-        if f"{recognizer.name}/{recognizer.version}" in held:
-            return recognizer
+        config = RunConfig.model_validate(table)
+        recognizer = config.build_recognizer()
+        name = f"{recognizer.name}/{recognizer.version}"
+        if name in held:
+            options = config.recognizer.model_dump()
+            if device == "cpu" and not options.keys().isdisjoint(GPU_OPTIONS):
+                rest = {k: v for k, v in options.items() if k not in GPU_OPTIONS}
+                recognizer = PartConfig(**rest).build("recognizer")
+            return recognizer, name
     raise StoreError(
         f"cannot embed an example for {index.path}: no run is noted in it that made its outcomes "
         f"({', '.join(sorted(held)) or 'it has none'}); index the videos with streamdyn index"

@@ -182,7 +182,7 @@ class IndexJob:
             with write_explained(self._trace_folder):
                 self._trace_folder.mkdir(parents=True, exist_ok=True)
         self.report.num_files = len(videos)
-        todo = self._tasks(list(self._todo(videos)))
+        todo = list(self._tasks(list(self._todo(videos))))
         try:
             if hasattr(self._policy, "carry_over"):
                 todo = self._run_prefix(todo)
@@ -215,40 +215,48 @@ class IndexJob:
                 self._index.register(media, self._hash)
                 yield path, media
 
-    def _tasks(self, files: Sequence[tuple[str, MediaRow]]) -> list[FileTask]:
+    def _tasks(self, files: Sequence[tuple[str, MediaRow]]) -> Iterator[FileTask]:
         """Each file as one task, or cut into those ranges that are not done."""
-        seconds = self._config.split_seconds
-        if seconds is None:
-            return [FileTask(path, media) for path, media in files]
+        if self._config.split_seconds is None:
+            yield from (FileTask(path, media) for path, media in files)
+            return
         if not self._resume:
             for _, media in files:
                 self._index.remove(media.id)
                 self._index.register(media, self._hash)
-        known = {media.id: self._index.ranges(media.id) for _, media in files}
-        new = [(path, media) for path, media in files if not known[media.id]]
-        for (_, media), ranges in zip(new, self._find_ranges(new, seconds), strict=True):
-            if len(ranges) > 1:
-                self._index.split(media.id, ranges)
-                known[media.id] = [(one, False) for one in ranges]
-        tasks = []
+        self._cut([(path, media) for path, media in files if not self._index.ranges(media.id)])
         for path, media in files:
-            left = [one for one, is_done in known[media.id] if not is_done]
+            ranges = self._index.ranges(media.id)
+            left = [one for one, is_done in ranges if not is_done]
             if left:
                 self._ranges_left[media.id] = len(left)
-                tasks += [FileTask(path, media, one) for one in left]
-            elif known[media.id]:  # The job was killed between the last range and this.
+                yield from (FileTask(path, media, one) for one in left)
+            elif ranges:  # The job was killed between the last range and this.
                 self._end_split(media.id, None)
                 self.report.num_indexed += 1
-            else:
-                tasks.append(FileTask(path, media))
-        return tasks
+            elif path not in self.report.failures:
+                yield FileTask(path, media)
+
+    def _cut(self, files: Sequence[tuple[str, MediaRow]]) -> None:
+        """Into ranges, those that are long; one that cannot be read has failed."""
+        for (path, media), found in zip(files, self._find_ranges(files), strict=True):
+            if isinstance(found, str):
+                self._index.fail(media.id, found)
+                self.report.failures[path] = found
+            elif found:
+                self._index.split(media.id, found)
+            if self._stop.is_set():
+                raise Stopped
 
     def _find_ranges(
-        self, files: Sequence[tuple[str, MediaRow]], seconds: float
-    ) -> list[list[MediaRange]]:
-        """Of each file; reading long ones takes a while."""
-        with ThreadPoolExecutor(self._jobs, thread_name_prefix="streamdyn") as pool:
-            return list(pool.map(lambda f: ranges_of(self._config, f[0], f[1], seconds), files))
+        self, files: Sequence[tuple[str, MediaRow]]
+    ) -> Iterator[list[MediaRange] | str]:
+        """Of each file, in order; see `ranges_of`."""
+        pool = ThreadPoolExecutor(self._jobs, thread_name_prefix="streamdyn")
+        try:
+            yield from pool.map(lambda file: ranges_of(self._config, *file), files)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _run_prefix(self, todo: list[FileTask]) -> list[FileTask]:
         """One after another, until the knob is set; answers what is left."""
@@ -342,6 +350,13 @@ class FarIndexJob(IndexJob):
         """A task took its worker with it too often."""
         self._index.fail(task.media.id, reason)
         self._note(FileReport(task.path, task.media.id, failure=reason))
+
+    def _is_done(self, task: FileTask) -> bool:
+        """Whether a worker that died had done its task, and only not said so."""
+        if not self._index.is_done(task.media.id, task.media_range):
+            return False
+        self._note(FileReport(task.path, task.media.id))
+        return True
 
     def _run_one(self, task: FileTask) -> None:
         self._run_all([task], in_prefix=True)

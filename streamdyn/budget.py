@@ -56,7 +56,8 @@ class BudgetMeter:
     def spend(self, receipt: Receipt) -> None:
         """Something was carried out."""
         self.items_spent += receipt.num_processed + receipt.num_partial
-        self.milliseconds_spent += receipt.total_ms - receipt.sink_ms - receipt.demux_ms
+        elsewhere = receipt.sink_ms + receipt.demux_ms + receipt.queue_ms + receipt.transfer_ms
+        self.milliseconds_spent += receipt.total_ms - elsewhere
 
     def left(self) -> BudgetLeft:
         """What may still be spent by now."""

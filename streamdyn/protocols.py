@@ -53,6 +53,10 @@ class MediaRange:
         return Position(self.first, self.after_ticks)
 
 
+WHOLE_FILE = MediaRange(0, WHOLE_STREAM, None)
+"""What is watched of a file that is not cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
     """What is known of a stream when it is opened; headers may lie, hence the names."""
@@ -88,7 +92,10 @@ class RangeSource(Source, Protocol):
     """One whose file can be watched in ranges, several at once."""
 
     def ranges(self, seconds: float) -> list[MediaRange]:
-        """The file cut at the first keyframe after every so many; it is read, not decoded."""
+        """The file cut at the first keyframe after every so many; it is read, not decoded.
+
+        Nothing where it is not longer than that.
+        """
 
     def open_range(self, media_range: MediaRange, resume_from: Position | None = None) -> Cursor:
         """A cursor over the items of a range, at its start or where an earlier run left it."""

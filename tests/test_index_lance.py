@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from index_samples import CLIP, fill
 from object_stores import BUCKET, serving
 
 from streamdyn.errors import ConfigError, MissingExtra, StoreError, UnknownName
-from streamdyn.index import MediaRow, SqliteIndex
+from streamdyn.index import MediaRow, SqliteIndex, lance
 from streamdyn.index.lance import LanceIndex, export_lance
 from streamdyn.index.search import search, search_by_vector
+from streamdyn.pipelines.search_video import open_for_search
 from streamdyn.testing.sinks import sample_outcome, sample_window
 
 pytest.importorskip("lancedb", reason="the extra 'lance' is not installed")
@@ -98,6 +100,48 @@ def test_all_outcomes_come_best_first(index: SqliteIndex, location: str) -> None
     (expected,) = index.fetch("SELECT count(*) FROM outcomes WHERE recognizer = 'sample/1'")[0]
     assert len(ours) == expected > 1000
     assert theirs == ours
+
+
+def test_embeddings_that_are_nearly_alike_come_once_and_in_order(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    query = np.zeros(16, np.float32)
+    query[:4] = 0.5
+    with SqliteIndex(tmp_path / "x.db") as index:
+        sink = index.begin(MediaRow("a.mp4"), "c")
+        for first in range(0, 3000, 10):
+            outcomes = tuple(
+                replace(
+                    sample_outcome("a.mp4", i, LABELS[i // 10 % 5]),
+                    embedding=(query + generator.normal(0, 2e-4, 16)).astype(np.float16),
+                )
+                for i in range(first, first + 10)
+            )
+            sink.write(sample_window("a.mp4", first, outcomes), None)
+        sink.finish()
+        export_lance(index, str(tmp_path / "x.lance"))
+        with LanceIndex(str(tmp_path / "x.lance")) as other:
+            found = list(other.nearest(query, "sample/1"))
+            assert found == list(index.nearest(query, "sample/1"))
+            assert len(found) == 3000
+            for limit in (5, 40, 280):
+                hits = search_by_vector(other, query, limit=limit)
+                assert hits == search_by_vector(index, query, limit=limit)
+
+
+def test_an_export_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SqliteIndex(tmp_path / "x.db") as growing:
+        fill(growing, CLIP, 2).finish()
+        replaced = lance._replace
+
+        def meanwhile(database: Any, name: str, table: Any) -> None:
+            fill(growing, MediaRow(f"{name}.mp4"), 2).finish()
+            replaced(database, name, table)
+
+        monkeypatch.setattr(lance, "_replace", meanwhile)
+        export_lance(growing, str(tmp_path / "x"))
+        assert len(growing.media()) > 5
+    with open_for_search(str(tmp_path / "x")) as other:
+        assert [media.path for media in other.media()] == [CLIP.path]
 
 
 def test_the_command_line_exports_and_searches(index: SqliteIndex, location: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from clips import CLIPS
@@ -20,11 +23,13 @@ from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError, SourceError
 from streamdyn.index import SqliteIndex
 from streamdyn.index.schema import APPLICATION_ID, STEPS
+from streamdyn.index.search import search
 from streamdyn.items import Block, FrameSpec
 from streamdyn.pipelines import video_index
 from streamdyn.pipelines.process_index import ProcessIndexJob
 from streamdyn.pipelines.video_index import IndexJob, Stopped, find_videos
-from streamdyn.protocols import Cursor, MediaRange, Position
+from streamdyn.protocols import WHOLE_FILE, Cursor, MediaRange, Position
+from streamdyn.run.file_worker import FileTask
 from streamdyn.sources.video_av import VideoAv
 
 SECONDS = 2.5
@@ -55,8 +60,28 @@ def blocks(cursor: Cursor) -> Iterator[Block]:
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_ranges_have_the_items_of_the_file(name: str, tmp_path: Path) -> None:
-    source = VideoAv(CLIPS[name].make(tmp_path))
-    ranges = source.ranges(0.2)
+    check_ranges(CLIPS[name].make(tmp_path), 0.2)
+
+
+@pytest.mark.parametrize("suffix", [".mpg", ".ts", ".mkv"])
+def test_ranges_of_containers_that_seek_otherwise(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=25, options={"g": "12", "bf": "2"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(200):
+            picture = np.full((48, 64, 3), number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture).reformat(format="yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert len(VideoAv(path).ranges(1.0)) > 5
+    check_ranges(path, 1.0)
+
+
+def check_ranges(path: Path, seconds: float) -> None:
+    """Blocks and pictures are those of the file."""
+    source = VideoAv(path)
+    ranges = source.ranges(seconds) or [WHOLE_FILE]
     spec = FrameSpec(32, 32)
     with closing(source.open()) as cursor:
         whole = [(b, cursor.materialize(range(b.first, b.stop), spec)) for b in blocks(cursor)]
@@ -64,7 +89,8 @@ def test_ranges_have_the_items_of_the_file(name: str, tmp_path: Path) -> None:
     for media_range in ranges:
         with closing(source.open_range(media_range)) as cursor:
             found = [(b, cursor.materialize(range(b.first, b.stop), spec)) for b in blocks(cursor)]
-        assert (found[0][0].first, found[-1][0].stop) == (media_range.first, media_range.stop)
+        assert found[0][0].first == media_range.first
+        assert found[-1][0].stop == media_range.stop or media_range == WHOLE_FILE
         parts += found
     assert len(parts) == len(whole)
     for (block, (items, errors)), (expected, (their_items, their_errors)) in zip(
@@ -87,7 +113,7 @@ def test_cuts_are_keyframes_about_so_far_apart(tmp_path: Path) -> None:
     assert [bool(r.hint) for r in ranges] == [False, True, True, True, True, True, True]
     # A last one of less than half stays with the one before.
     assert [r.first for r in VideoAv(path).ranges(12.0)] == [0, 312]
-    assert [r.first for r in VideoAv(path).ranges(15.0)] == [0]
+    assert VideoAv(path).ranges(15.0) == []
 
 
 def test_a_range_reads_little_more_than_itself(tmp_path: Path) -> None:
@@ -241,21 +267,89 @@ def test_a_damaged_file_fails_as_it_does_whole(folder: Path, tmp_path: Path) -> 
     assert ranges == whole != {}
 
 
-def test_a_file_that_could_not_be_cut_at_first_is_begun_again(
+@pytest.mark.parametrize("error", [SourceError("the network is down"), IndexError("odd")])
+def test_a_file_that_cannot_be_cut_has_failed_and_the_others_go_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, caplog: Any
+) -> None:
+    config, path = split(config_of()), tmp_path / "x.db"
+    here = rows_of(folder, tmp_path / "here.db", config)
+    ranges = VideoAv.ranges
+
+    def broken(self: VideoAv, seconds: float) -> Any:
+        if self.path.endswith("b.mp4"):
+            raise error
+        return ranges(self, seconds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoAv, "ranges", broken)
+        _, failures = rows_of(folder, path, config, jobs=2)
+    caplog.clear()  # What is unexpected is logged, too.
+    expected = str(error) if isinstance(error, SourceError) else "IndexError: odd"
+    assert list(failures.values()) == [expected]
+    with SqliteIndex(path, mode="read") as index:
+        assert [media.status for media in index.media()] == ["done", "failed", "done"]
+    assert rows_of(folder, path, config, retry_failed=True) == here
+
+
+def test_what_an_unfinished_run_over_the_whole_file_left_is_dropped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, path = split(config_of()), tmp_path / "x.db"
     here = rows_of(folder, tmp_path / "here.db", config)
-
-    def unreachable(*_: object) -> Any:
-        raise SourceError("the network is down")
-
     with monkeypatch.context() as patch, SqliteIndex(path, root=folder.parent) as index:
-        patch.setattr(VideoAv, "ranges", unreachable)
+        patch.setattr(VideoAv, "ranges", lambda *_: [])
         job = IndexJob(index, config, jobs=1, on_progress=lambda progress: job.stop())
         with pytest.raises(Stopped):
             job.run(find_videos([str(folder)]))
         assert index.rows()["windows"]
+    assert rows_of(folder, path, config) == here
+
+
+def test_a_job_can_be_stopped_while_it_cuts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, path = split(config_of()), tmp_path / "x.db"
+    here = rows_of(folder, tmp_path / "here.db", config)
+    ranges = VideoAv.ranges
+
+    def stopping(self: VideoAv, seconds: float) -> Any:
+        job.stop()
+        return ranges(self, seconds)
+
+    with monkeypatch.context() as patch, SqliteIndex(path, root=folder.parent) as index:
+        patch.setattr(VideoAv, "ranges", stopping)
+        job = IndexJob(index, config, jobs=1)
+        with pytest.raises(Stopped):
+            job.run(find_videos([str(folder)]))
+        # What was cut is kept.
+        assert index.fetch("SELECT count(DISTINCT media_id) FROM ranges") == [(1,)]
+    assert rows_of(folder, path, config) == here
+
+
+def test_a_process_that_dies_when_its_range_is_done_has_done_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    with SqliteIndex(tmp_path / "x.db", root=folder.parent) as index:
+        job = ProcessIndexJob(index, split(config_of()), jobs=1)
+        job.run(find_videos([str(folder)]))
+        media = index.media()[0]
+        media_range, _ = index.ranges(media.id)[1]
+        task = FileTask(media.path, media, media_range)
+        dead: Any = SimpleNamespace(task=task, end=lambda: None, exit_code=-9)
+        job._processes, job._ranges_left[media.id] = [dead], 2
+        assert job._died(dead, Counter()) == []
+        assert job._ranges_left[media.id] == 1
+
+
+def test_a_done_range_that_is_begun_again_is_not_done(folder: Path, tmp_path: Path) -> None:
+    config, path = split(config_of()), tmp_path / "x.db"
+    here = rows_of(folder, path, config)
+    with SqliteIndex(path, root=folder.parent) as index:
+        media = index.media()[0]
+        media_range, _ = index.ranges(media.id)[1]
+        index.fail(media.id, "its disk broke")
+        index.begin(media, media.config_hash, media_range)
+        assert [is_done for _, is_done in index.ranges(media.id)].count(False) == 1
     assert rows_of(folder, path, config) == here
 
 
@@ -289,7 +383,11 @@ def test_an_index_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> 
             "0, '', 'running', '', '')"
         )
         connection.execute("INSERT INTO checkpoints VALUES ('m', 64, X'01')")
-    # Reading alone does it, too: who upgrades can search at once.
+    # Who upgrades can search at once, and reading changes nothing.
     with SqliteIndex(path, mode="read") as index:
+        assert [media.path for media in index.media()] == ["m.mp4"]
+        assert search(index, "cat", mode="text") == []
+        assert index.fetch("PRAGMA user_version") == [(1,)]
+    with SqliteIndex(path) as index:
         assert index.checkpoint("m") == b"\x01"
         assert index.ranges("m") == []

@@ -99,7 +99,10 @@ def export(
     ],
     as_json: Json = False,
 ) -> None:
-    """Export the finished files of an index, and print the names of what was written."""
+    """Export the finished files of an index, and print the names of what was written.
+
+    To LanceDB all goes that is there.
+    """
     from streamdyn.index import SqliteIndex
     from streamdyn.index.export import export as write
     from streamdyn.index.lance import export_lance
@@ -116,5 +119,5 @@ def export(
         print_json({"format": format.value, "written": written})
     else:
         print_lines(*written)
-    if unfinished:
+    if unfinished and format is not Format.LANCE:
         remark(f"left out, since not done: {unfinished} (see: streamdyn list --in {index})")

@@ -81,11 +81,10 @@ class Database:
 
     def _prepare(self, mode: Mode) -> None:
         version = check_is_ours(self._connection, self.path)
-        if mode == "read" and (version == 0 or (version < SCHEMA_VERSION and not self.writable)):
+        if mode == "read" and version == 0:
             raise StoreError(
-                f"cannot read the index {self.path}: "
-                + ("the file is empty" if version == 0 else f"its schema is old ({version})")
-                + f"; run streamdyn index PATH --into {self.path} first"
+                f"cannot read the index {self.path}: the file is empty; run streamdyn index PATH "
+                f"--into {self.path} first"
             )
         self._connection.execute("PRAGMA foreign_keys = ON")
         if not self.writable:
@@ -95,10 +94,20 @@ class Database:
             logger.warning("%s has no write-ahead log (%s): readers wait", self.path, journal)
         # Safe against a killed process; a power cut may cost the last commits, never the file.
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        if version < SCHEMA_VERSION:
+        # What reading needs is the same in all versions, and an older streamdyn may be writing.
+        if version < SCHEMA_VERSION and mode == "write":
             doing = f"bring the index {self.path} to version {SCHEMA_VERSION}"
             with self.transaction(doing) as connection:
                 migrate(connection, self.path)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """What the body reads is from one moment, whatever others write meanwhile."""
+        self.fetch("BEGIN")
+        try:
+            yield
+        finally:
+            self.fetch("COMMIT")
 
     @contextmanager
     def transaction(

@@ -35,6 +35,7 @@ _TABLES = {
 }
 """What is searched, in the order of references; `words` is a full-text index, made anew."""
 _NEIGHBOUR_COLUMNS = ("outcome_id", "media_id", "ordinal", "ticks")
+_MARGIN = 1e-3
 _CHUNK = 4096
 """Rows sent at once."""
 
@@ -50,22 +51,26 @@ def export_lance(index: SqliteIndex, target: str) -> None:
         StoreError: It cannot be written.
         MissingExtra: LanceDB is not installed.
     """
-    with _explained(f"write {target}"):
+    with (
+        _explained(f"write {target}"),
+        SqliteIndex(index.path, mode="read") as frozen,
+        frozen.snapshot(),
+    ):
         database = _connect(target)
         import pyarrow as pa
 
         database.drop_table("meta", ignore_missing=True)
         for name, columns in _TABLES.items():
-            rows = index.fetch(f"SELECT {columns} FROM {name} ORDER BY rowid")
-            names = _column_names(index, name, columns)
+            rows = frozen.fetch(f"SELECT {columns} FROM {name} ORDER BY rowid")
+            names = _column_names(frozen, name, columns)
             values = list(zip(*rows, strict=True)) if rows else [() for _ in names]
             table = pa.table({n: pa.array(v) for n, v in zip(names, values, strict=True)})
             _replace(database, name, table)
-        for recognizer, size in index.embedding_sizes().items():
-            _replace(database, _table_of(recognizer), _embedding_batches(index, recognizer, size))
-        sizes = index.embedding_sizes()
+        sizes = frozen.embedding_sizes()
+        for recognizer, size in sizes.items():
+            _replace(database, _table_of(recognizer), _embedding_batches(frozen, recognizer, size))
         about = {
-            "format": FORMAT, "root": str(index.root), "recognizers": list(sizes),
+            "format": FORMAT, "root": str(frozen.root), "recognizers": list(sizes),
             "sizes": list(sizes.values()),
         }  # fmt: skip
         _replace(database, "meta", pa.Table.from_pylist([about]))
@@ -127,24 +132,25 @@ class LanceIndex(IndexReader):
         return dict(self._sizes)
 
     def nearest(self, query: npt.NDArray[np.float32], recognizer: str) -> Iterator[Neighbour]:
-        """See `IndexReader`; twice as many are asked for each time that they did not do."""
+        """See `IndexReader`; more are asked for each time that they did not do."""
         with _explained(f"search {self.path}"):
             table = self._lance.open_table(_table_of(recognizer))
             total = table.count_rows()
-        given, count = 0, 64
-        while given < total:
-            count = min(total, 2 * count)
+        given, count = set[str](), 128
+        while len(given) < total:
             with _explained(f"search {self.path}"):
-                # Without an index of its own all are compared; with one, more than are needed.
-                found = table.search(query).distance_type("cosine").limit(min(total, 2 * count))
-                rows = found.to_arrow()
+                rows = table.search(query).distance_type("cosine").limit(count).to_arrow()
             vectors = np.stack(rows["vector"].to_numpy()).astype(np.float32)
-            similarity = vectors @ query / np.linalg.norm(vectors, axis=1)
-            similarity = similarity.round(SIMILARITY_DIGITS)
+            norms = np.maximum(np.linalg.norm(vectors, axis=1), np.finfo(np.float32).tiny)
+            similarity = (vectors @ query / norms).round(SIMILARITY_DIGITS)
+            # LanceDB computes with fewer digits: what it left out may be as good as the last ones.
+            floor = -np.inf if len(rows) == total else similarity.min() + _MARGIN
             columns = [rows[name].to_pylist() for name in _NEIGHBOUR_COLUMNS]
-            for i in np.lexsort((rows["number"].to_numpy(), -similarity))[given:count].tolist():
-                yield Neighbour._make([*(c[i] for c in columns), float(similarity[i])])
-            given = count
+            for i in np.lexsort((rows["number"].to_numpy(), -similarity)).tolist():
+                if similarity[i] > floor and columns[0][i] not in given:
+                    given.add(columns[0][i])
+                    yield Neighbour._make([*(c[i] for c in columns), float(similarity[i])])
+            count = min(total, 4 * count)
 
 
 def _connect(location: str) -> Any:

@@ -20,10 +20,8 @@ from streamdyn.index.records import (
     receipt_json,
     window_values,
 )
-from streamdyn.protocols import MediaRange
+from streamdyn.protocols import WHOLE_FILE, MediaRange
 from streamdyn.timeline import Propagation, WindowResult
-
-END_OF_STREAM = 1 << 62
 
 
 class MediaSink:
@@ -35,15 +33,12 @@ class MediaSink:
     """
 
     def __init__(
-        self, database: Database, media: MediaRow, media_range: MediaRange | None = None
+        self, database: Database, media: MediaRow, media_range: MediaRange = WHOLE_FILE
     ) -> None:
         self.media = media
         """As in the index; stream and time base are known from the first window on."""
         self._database = database
         self._range = media_range
-        self._first, self._stop = (
-            (0, END_OF_STREAM) if media_range is None else (media_range.first, media_range.stop)
-        )
 
     def write(self, result: WindowResult, checkpoint: bytes | None) -> None:
         """Store a window and the checkpoint that covers it, or neither.
@@ -66,7 +61,7 @@ class MediaSink:
             if checkpoint is not None:
                 connection.execute(
                     "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)",
-                    (media.id, self._first, window.stop, checkpoint),
+                    (media.id, self._range.first, window.stop, checkpoint),
                 )
         self.media = media
 
@@ -98,16 +93,16 @@ class MediaSink:
         """
         doing = f"finish {self.media.path} in {self._database.path}"
         with self._database.transaction(doing, "its outcomes are kept") as connection:
-            if self._range is None:
+            if self._range == WHOLE_FILE:
                 self.media = finish_media(connection, self.media, propagation)
             else:
                 connection.execute(
                     "UPDATE ranges SET is_done = 1 WHERE media_id = ? AND first = ?",
-                    (self.media.id, self._first),
+                    (self.media.id, self._range.first),
                 )
             connection.execute(
                 "DELETE FROM checkpoints WHERE media_id = ? AND first = ?",
-                (self.media.id, self._first),
+                (self.media.id, self._range.first),
             )
             if tuning is not None:
                 connection.execute(
@@ -115,8 +110,11 @@ class MediaSink:
                     "AND ordinal >= ? AND ordinal < ? "
                     "ON CONFLICT (config_hash) DO UPDATE SET state = excluded.state, "
                     "num_audits = num_audits + excluded.num_audits",
-                    (self.media.config_hash, tuning, self.media.id, self._first, self._stop),
-                )
+                    (
+                        self.media.config_hash, tuning, self.media.id, self._range.first,
+                        self._range.stop,
+                    ),
+                )  # fmt: skip
 
     def fail(self, error: str) -> None:
         """Mark the file failed; what was written, and its checkpoint, stay."""

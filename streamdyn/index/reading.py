@@ -29,7 +29,7 @@ from streamdyn.index.records import (
 )
 from streamdyn.items import ItemError
 from streamdyn.outcome import Outcome
-from streamdyn.protocols import MediaRange
+from streamdyn.protocols import WHOLE_FILE, MediaRange
 from streamdyn.receipt import Receipt
 from streamdyn.timeline import Audit
 
@@ -105,6 +105,13 @@ class IndexReader(Database):
                 media_id,
             )
         ]
+
+    def is_done(self, media_id: str, media_range: MediaRange = WHOLE_FILE) -> bool:
+        """Whether a file, or a range of it, has been watched to its end."""
+        if media_range != WHOLE_FILE:
+            return dict(self.ranges(media_id)).get(media_range, False)
+        media = self.find(media_id)
+        return media is not None and media.status == "done"
 
     def segments(self, media_id: str) -> list[Segment]:
         """Segments of a file by recognizer and time; none until it is done."""

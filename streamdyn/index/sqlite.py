@@ -16,15 +16,10 @@ from streamdyn import __version__
 from streamdyn.errors import SourceError
 from streamdyn.index.database import Mode
 from streamdyn.index.finish import forget_segments
-from streamdyn.index.media_sink import (
-    END_OF_STREAM,
-    MediaSink,
-    finish_media,
-    forget_windows,
-)
+from streamdyn.index.media_sink import MediaSink, finish_media, forget_windows
 from streamdyn.index.reading import IndexReader, is_url
 from streamdyn.index.records import MediaRow, media_values
-from streamdyn.protocols import MediaRange
+from streamdyn.protocols import WHOLE_FILE, MediaRange
 from streamdyn.registry import sink
 from streamdyn.sources.remote import facts_of, is_remote
 from streamdyn.timeline import Propagation, WindowResult
@@ -133,7 +128,7 @@ class SqliteIndex(IndexReader):
                 self._place(connection, media, config_hash, status="pending")
 
     def begin(
-        self, media: MediaRow, config_hash: str, media_range: MediaRange | None = None
+        self, media: MediaRow, config_hash: str, media_range: MediaRange = WHOLE_FILE
     ) -> MediaSink:
         """The sink of a file, or of a range of it.
 
@@ -158,7 +153,7 @@ class SqliteIndex(IndexReader):
         What a run over the whole file left unfinished is dropped.
         """
         with self.transaction(f"split {media_id} in {self.path}") as connection:
-            forget_windows(connection, media_id, 0, END_OF_STREAM)
+            forget_windows(connection, media_id, 0, WHOLE_FILE.stop)
             connection.execute("DELETE FROM checkpoints WHERE media_id = ?", (media_id,))
             connection.executemany(
                 "INSERT INTO ranges VALUES (?, ?, ?, ?, ?, 0)",
@@ -181,23 +176,24 @@ class SqliteIndex(IndexReader):
         media: MediaRow,
         config_hash: str,
         status: Literal["pending", "running"],
-        media_range: MediaRange | None = None,
+        media_range: MediaRange = WHOLE_FILE,
     ) -> MediaRow:
         state = self.state(media, config_hash)
         placed = replace(media, config_hash=config_hash, status=status, error="")
         if state in ("changed", "done"):
             _delete(connection, media.id)
         elif state != "new":
-            first, end = (
-                (0, END_OF_STREAM) if media_range is None else (media_range.first, media_range.stop)
-            )
+            first = media_range.first
             stop = connection.execute(
                 "SELECT coalesce(max(stop_ordinal), ?) FROM checkpoints "
                 "WHERE media_id = ? AND first = ?",
                 (first, media.id, first),
             ).fetchone()[0]
-            forget_windows(connection, media.id, stop, end)
-            if stop > first or media_range is not None:
+            forget_windows(connection, media.id, stop, media_range.stop)
+            connection.execute(
+                "UPDATE ranges SET is_done = 0 WHERE media_id = ? AND first = ?", (media.id, first)
+            )
+            if stop > first or media_range != WHOLE_FILE:
                 stored = self.get(media.id)
                 time_base = placed.time_base or stored.time_base
                 placed = replace(placed, stream=stored.stream, time_base=time_base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +17,14 @@ from streamdyn.recognizers import telemetry
 from streamdyn.recognizers.stateless import batches, check_pictures
 from streamdyn.registry import recognizer
 
-if TYPE_CHECKING:
-    import torch
-
 Float = npt.NDArray[np.float32]
 Forward = Callable[[Array], tuple[Float, Float]]
 """`(B, H, W, 3)` uint8 → `(B, 1000)` probabilities and `(B, 1280)` unit vectors."""
 
 RESOLUTIONS = (128, 160, 224)
 Precision = Literal["fp32", "bf16"]
+GPU_OPTIONS = frozenset(("precision", "compiled"))
+"""That the CPU cannot do; what they make is as good as the same."""
 
 
 @recognizer("lite0")
@@ -204,9 +203,7 @@ def _on_cpu(weights: Path) -> Forward:
     return forward
 
 
-def _in_torch(
-    weights: Path, target: torch.device, precision: Precision, *, compiled: bool
-) -> Forward:
+def _in_torch(weights: Path, target: Any, precision: Precision, *, compiled: bool) -> Forward:
     import torch
 
     from streamdyn.recognizers.networks.lite0 import Lite0Network, fold, read_weights

@@ -20,9 +20,10 @@ from streamdyn import checkpoint
 from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.config import RunConfig
-from streamdyn.errors import ConfigError, SourceError, StoreError, StreamdynError
+from streamdyn.errors import ConfigError, StoreError, StreamdynError
 from streamdyn.index import MediaRow
 from streamdyn.protocols import (
+    WHOLE_FILE,
     Cursor,
     MediaRange,
     Policy,
@@ -65,7 +66,7 @@ class Book(Protocol):
     """What a worker needs of an index, see `streamdyn.index.SqliteIndex`."""
 
     def begin(
-        self, media: MediaRow, config_hash: str, media_range: MediaRange | None = None
+        self, media: MediaRow, config_hash: str, media_range: MediaRange = WHOLE_FILE
     ) -> Page:
         """The page of a file or of a range of it; rows after its checkpoint are gone."""
 
@@ -87,17 +88,12 @@ class FileTask:
     """To open."""
     media: MediaRow
     """As the index knows it."""
-    media_range: MediaRange | None = None
-
-    @property
-    def first(self) -> int:
-        """Ordinal of its first item."""
-        return 0 if self.media_range is None else self.media_range.first
+    media_range: MediaRange = WHOLE_FILE
 
     @property
     def key(self) -> tuple[str, int]:
         """Tells it from all other tasks of a job."""
-        return self.media.id, self.first
+        return self.media.id, self.media_range.first
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +127,23 @@ class FileReport:
     """What the source says a user should know about it."""
 
 
-def ranges_of(config: RunConfig, path: str, media: MediaRow, seconds: float) -> list[MediaRange]:
-    """Where to cut a file; nowhere if it is short, or if its worker will find it damaged."""
+def ranges_of(config: RunConfig, path: str, media: MediaRow) -> list[MediaRange] | str:
+    """Where to cut a file, nowhere if it is short; or why that cannot be found out."""
     source = config.build_source(path, media.path)
     assert isinstance(source, RangeSource)  # The job has seen to it.
+    assert config.split_seconds is not None
     try:
-        with closing(source.open()) as cursor:
-            from_header = cursor.info.duration_from_header_seconds
-        is_short = from_header is not None and from_header <= seconds
-        return [] if is_short else source.ranges(seconds)
-    except SourceError:
-        return []
+        return source.ranges(config.split_seconds)
+    except Exception as exc:
+        return _reason(exc, path)
+
+
+def _reason(exc: Exception, path: str) -> str:
+    """Of a failure that is about one file: the others go on."""
+    if isinstance(exc, StreamdynError):
+        return str(exc)
+    logger.error("unexpected error while indexing %s", path, exc_info=exc)
+    return f"{type(exc).__name__}: {exc}"
 
 
 class FileWorker:
@@ -186,7 +188,7 @@ class FileWorker:
             Stopped: `on_progress` said so.
         """
         path, media = task.path, task.media
-        if not self._resume and task.media_range is None:
+        if not self._resume and task.media_range == WHOLE_FILE:
             self._book.remove(media.id)
         page = self._book.begin(media, self._hash, task.media_range)
         try:
@@ -197,16 +199,13 @@ class FileWorker:
         except (StoreError, ConfigError, Stopped):
             raise
         except Exception as exc:
-            # Whatever is wrong with this file or a part's handling of it, the others go on.
-            if not isinstance(exc, StreamdynError):
-                logger.exception("unexpected error while indexing %s", path)
-            reason = str(exc) if isinstance(exc, StreamdynError) else f"{type(exc).__name__}: {exc}"
+            reason = _reason(exc, path)
             page.fail(reason)
             return FileReport(path, media.id, failure=reason)
 
     def _open(self, task: FileTask, position: Position) -> Cursor:
         source = self._config.build_source(task.path, task.media.path)
-        if task.media_range is None:
+        if task.media_range == WHOLE_FILE:
             return source.open(position)
         assert isinstance(source, RangeSource)  # It made the ranges.
         return source.open_range(task.media_range, position)
@@ -244,8 +243,7 @@ class FileWorker:
         if tuning is not None:
             policy_state = checkpoint.load(tuning, self._policy).policy_state
         state = starting_state(self._policy, policy_state, self._config.build_budget())
-        if task.media_range is not None:
-            state.position = task.media_range.position
+        state.position = task.media_range.position
         return state
 
     def _trace(
@@ -276,7 +274,7 @@ class _Progress:
     def __call__(self, result: WindowResult) -> None:
         latest = result.receipt + result.audit_receipt
         self._receipt += latest
-        first = self._task.first
+        first = self._task.media_range.first
         items_done = result.window.stop - first
         self._report(
             FileProgress(self._task.path, items_done, self._expected, self._receipt, latest, first)

@@ -23,7 +23,7 @@ from typing import Any
 
 from streamdyn.config import RunConfig
 from streamdyn.index import MediaRow, MediaSink, SqliteIndex
-from streamdyn.protocols import MediaRange
+from streamdyn.protocols import WHOLE_FILE, MediaRange
 from streamdyn.run.file_worker import (
     FileProgress,
     FileReport,
@@ -42,7 +42,10 @@ WINDOWS_AHEAD = 4
 
 
 class Writer:
-    """Writes the index; the only one that does. Killed, it starts again and goes on.
+    """Writes what workers see; killed, it starts again and goes on.
+
+    Only the driver writes to the index besides: which files there are, and that all ranges of one
+    have ended.
 
     Every call may come twice and changes nothing then: a window replaces itself.
 
@@ -57,10 +60,10 @@ class Writer:
         self._progress: dict[tuple[str, int], FileProgress] = {}
         self._stopped = False
 
-    def begin(self, media: MediaRow, config_hash: str, media_range: MediaRange | None) -> MediaRow:
+    def begin(self, media: MediaRow, config_hash: str, media_range: MediaRange) -> MediaRow:
         """Take up a file or a range; answers how the index has the file."""
         page = self._index.begin(media, config_hash, media_range)
-        self._pages[_key(media, media_range)] = page
+        self._pages[media.id, media_range.first] = page
         return page.media
 
     def checkpoint(self, media_id: str, first: int) -> bytes | None:
@@ -78,7 +81,7 @@ class Writer:
     def write(
         self,
         media: MediaRow,
-        media_range: MediaRange | None,
+        media_range: MediaRange,
         result: WindowResult,
         checkpoint: bytes | None,
     ) -> bool:
@@ -89,19 +92,16 @@ class Writer:
     def finish(
         self,
         media: MediaRow,
-        media_range: MediaRange | None,
+        media_range: MediaRange,
         propagation: Propagation,
         tuning: bytes | None,
     ) -> MediaRow:
         """A file or a range is done; answers how the index has the file."""
-        stored = self._index.find(media.id)
-        ranges = dict(self._index.ranges(media.id))
-        is_done = stored is not None and stored.status == "done"
-        if stored is not None and (is_done if media_range is None else ranges[media_range]):
-            return stored  # Said twice: the answer was lost, or its worker.
+        if self._index.is_done(media.id, media_range):
+            return self._index.get(media.id)  # Said twice: the answer was lost.
         page = self._page(media, media_range)
         page.finish(propagation, tuning)
-        del self._pages[_key(media, media_range)]
+        del self._pages[media.id, media_range.first]
         return page.media
 
     def fail(self, media: MediaRow, error: str) -> None:
@@ -121,16 +121,12 @@ class Writer:
         """Say to every worker that it should stop after its window."""
         self._stopped = True
 
-    def _page(self, media: MediaRow, media_range: MediaRange | None) -> MediaSink:
+    def _page(self, media: MediaRow, media_range: MediaRange) -> MediaSink:
         """After a restart the page is opened again, at its last window."""
-        key = _key(media, media_range)
+        key = media.id, media_range.first
         if key not in self._pages:
             self._pages[key] = self._index.begin(media, media.config_hash, media_range)
         return self._pages[key]
-
-
-def _key(media: MediaRow, media_range: MediaRange | None) -> tuple[str, int]:
-    return media.id, 0 if media_range is None else media_range.first
 
 
 @dataclass(slots=True)
@@ -141,7 +137,7 @@ class RemoteBook:
     """Handle of a `Writer`."""
 
     def begin(
-        self, media: MediaRow, config_hash: str, media_range: MediaRange | None = None
+        self, media: MediaRow, config_hash: str, media_range: MediaRange = WHOLE_FILE
     ) -> RemotePage:
         """See `Book`."""
         placed = get(self.writer.begin.remote(media, config_hash, media_range))
@@ -171,7 +167,7 @@ class RemotePage:
         media_range: Of the file.
     """
 
-    def __init__(self, writer: Any, media: MediaRow, media_range: MediaRange | None) -> None:
+    def __init__(self, writer: Any, media: MediaRow, media_range: MediaRange) -> None:
         self.media = media
         self._writer, self._range = writer, media_range
         self._ahead: deque[Any] = deque()
@@ -242,9 +238,9 @@ class Worker:
         """What it is and where."""
         return ActorFacts.here()
 
-    def ranges(self, path: str, media: MediaRow, seconds: float) -> list[MediaRange]:
+    def ranges(self, path: str, media: MediaRow) -> list[MediaRange] | str:
         """Where to cut a file; `file_worker.ranges_of`."""
-        return ranges_of(RunConfig.model_validate_json(self._config), path, media, seconds)
+        return ranges_of(RunConfig.model_validate_json(self._config), path, media)
 
     def run(self, task: FileTask, in_prefix: bool) -> FileReport:
         """Watch a file or a range; `file_worker.FileWorker.run`."""

@@ -34,7 +34,9 @@ class Metrics:
             "streamdyn_stage_seconds_total", "Seconds spent, by stage.", ("stage",)
         )
         self._windows = Counter("streamdyn_windows_total", "Windows that were closed.")
-        self._files = Counter("streamdyn_files_total", "Files that have ended.", ("result",))
+        self._files = Counter(
+            "streamdyn_files_total", "Files, and ranges of files, that have ended.", ("result",)
+        )
         self._batch = Histogram(
             "streamdyn_batch_size", "Items that a shared recognizer took at once.", _BATCHES
         )

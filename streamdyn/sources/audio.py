@@ -26,8 +26,8 @@ from streamdyn.previews.audio import log_mel, resampler
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
+from streamdyn.sources.container import open_container
 from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt, corrupt_item
-from streamdyn.sources.demux import open_container
 from streamdyn.sources.samples import SampleReader, audio_stream
 
 BLOCK_ITEMS = 32

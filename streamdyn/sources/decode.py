@@ -22,7 +22,8 @@ from typing import Any
 import av
 
 from streamdyn.receipt import Receipt
-from streamdyn.sources.demux import Demuxer, Gop, open_container
+from streamdyn.sources.container import open_container
+from streamdyn.sources.demux import Demuxer, Gop
 
 MAX_REORDER = 16
 """Pictures a codec may hold back (H.264 annex A.3.1, HEVC annex A.4.2: 16 at most)."""

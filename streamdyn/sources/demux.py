@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import accumulate
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
@@ -24,12 +23,9 @@ import numpy as np
 from streamdyn.errors import SourceError
 from streamdyn.items import Block
 from streamdyn.receipt import Receipt
+from streamdyn.sources.container import open_container, video_stream
 from streamdyn.sources.picture_order import MAX_REORDER
-from streamdyn.sources.remote import RemoteFile, is_remote
 from streamdyn.sources.reorder import Coded, choose_order, coded_pictures
-
-OPEN_TIMEOUT_SECONDS = 10.0
-READ_TIMEOUT_SECONDS = 20.0
 
 
 @dataclass(slots=True)
@@ -65,8 +61,9 @@ class GopStart(NamedTuple):
     """Of its first item."""
     after_ticks: int
     """Pts of the item before."""
-    dts: int
-    """Of its first packet, and below its size: to find it again."""
+    keyframe_pts: int
+    """And below the size of its packet: to find it again. Where a container stores no dts, as
+    Matroska, it is another one after a seek."""
     num_bytes: int
 
 
@@ -77,57 +74,6 @@ class Place:
     gop: int
     decode_index: int
     ticks: int
-
-
-def open_container(path: str, options: dict[str, str] | None = None) -> Any:
-    """Open a file or URL for reading.
-
-    Raises:
-        SourceError: It cannot be opened; says why and what to do.
-        MissingExtra: The package for a store's URLs is not installed.
-    """
-    is_url = "://" in path
-    file_or_name = RemoteFile(path) if is_remote(path) else path
-    if not is_url:
-        file = Path(path)
-        if not file.exists():
-            raise SourceError(f"cannot open {path}: no such file; check the path")
-        if file.is_dir():
-            raise SourceError(f"cannot open {path}: it is a directory; name a file in it")
-        if file.stat().st_size == 0:
-            raise SourceError(f"cannot open {path}: the file has zero bytes; copy it again")
-    try:
-        return av.open(
-            file_or_name,
-            options={"fflags": "+genpts", **(options or {})},
-            timeout=(OPEN_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS) if is_url else None,
-        )
-    except (av.error.FFmpegError, OSError) as exc:
-        raise SourceError(
-            f"cannot open {path}: {exc.strerror or exc}; it is not a media file that FFmpeg can "
-            "read, or it is cut off at the start or end; convert or copy it again"
-        ) from exc
-
-
-def video_stream(container: Any, path: str) -> Any:
-    """The first real video stream (cover pictures are none).
-
-    Raises:
-        SourceError: There is none.
-    """
-    for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
-            if stream.codec_context is None:
-                raise SourceError(
-                    f"cannot decode {path}: no decoder for its codec in this FFmpeg build; "
-                    "convert it to H.264"
-                )
-            return stream
-    kinds = sorted({s.type for s in container.streams}) or ["nothing"]
-    raise SourceError(
-        f"cannot watch {path}: it has no video stream, only {', '.join(kinds)}; "
-        "use the source 'audio' for sound"
-    )
 
 
 class Demuxer:
@@ -198,22 +144,31 @@ class Demuxer:
                 if len(self._pending) >= self.max_block_items and (n := self._num_certain()):
                     return self._emit(n)
 
+    def seconds_from_header(self) -> float | None:
+        """How long the file says it is."""
+        if self.stream.duration is not None:
+            return float(self.stream.duration * self.time_base)
+        if self.container.duration is not None:
+            return float(self.container.duration / 1_000_000)
+        return None
+
     def start_of(self, gop: Gop, ordinal: int, after_ticks: int) -> GopStart | None:
         """To begin there in another demuxer; `None` where times hang on all that came before."""
-        dts, num_bytes = gop.key
-        if dts is None or self._order != "container":
+        if self._order != "container":
             return None
-        return GopStart(gop.number, ordinal, after_ticks, dts, num_bytes)
+        return GopStart(gop.number, ordinal, after_ticks, gop.keyframe_pts, gop.key[1])
 
     def _begin_at(self, start: GopStart) -> None:
         with self.receipt.timed("demux"):
-            self.container.seek(start.dts, stream=self.stream, backward=True)
-            self.receipt.num_seeks += 1
-            self._pictures = self._coded(self.container, self.stream)
-            while (coded := self._next_picture()) is not None:
-                if _key(coded.packet) == (start.dts, start.num_bytes):
+            coded = None
+            for pictures in self._from(self.container, self.stream, start.keyframe_pts):
+                self._pictures = pictures
+                while (coded := self._next_picture()) is not None:
+                    if coded.keyframe and coded.ticks == start.keyframe_pts:
+                        break
+                if coded is not None:
                     break
-        if coded is None:
+        if coded is None or coded.packet.size != start.num_bytes:
             raise SourceError(
                 f"cannot find GOP {start.number} of {self.path}: the file has changed since it was "
                 "split; run the same command again"
@@ -360,18 +315,22 @@ class Demuxer:
     def _read_again(self, gop: Gop) -> list[Any]:
         with open_container(self.path, self._options) as container:
             stream = container.streams[self.stream.index]
-            for seek_to in (gop.key[0], None):
-                if seek_to is None:  # Seeking missed it: read from the start.
-                    container.seek(0)
-                else:
-                    container.seek(seek_to, stream=stream, backward=True)
-                self.receipt.num_seeks += 1
-                packets = self._find(gop, self._coded(container, stream))
-                if packets:
+            for pictures in self._from(container, stream, gop.key[0]):
+                if packets := self._find(gop, pictures):
                     return packets
         raise SourceError(
             f"cannot find GOP {gop.number} of {self.path} again: the file changed while it was read"
         )
+
+    def _from(self, container: Any, stream: Any, ticks: int | None) -> Iterator[Iterator[Coded]]:
+        """Pictures from before a time on; then, if seeking missed it, from the start."""
+        for seek_to in (ticks, None):
+            if seek_to is None:
+                container.seek(0)
+            else:
+                container.seek(seek_to, stream=stream, backward=True)
+            self.receipt.num_seeks += 1
+            yield self._coded(container, stream)
 
     def _find(self, gop: Gop, pictures: Iterator[Coded]) -> list[Any]:
         found: list[Any] = []

@@ -13,8 +13,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import NamedTuple
 
+from streamdyn.errors import SourceError
 from streamdyn.protocols import MediaRange
 from streamdyn.sources.demux import Demuxer, GopStart
+from streamdyn.sources.remote import is_remote
 
 
 class _Cut(NamedTuple):
@@ -31,16 +33,25 @@ def find_ranges(demuxer: Demuxer, seconds: float) -> list[MediaRange]:
     """The file of a demuxer in ranges; a last one of less than half of `seconds` is not cut off.
 
     Args:
-        demuxer: At the start of the file; read to its end and closed.
+        demuxer: At the start of the file; read to its end, unless it is short, and closed.
         seconds: A cut is made at the first keyframe after so many.
 
     Raises:
-        SourceError: The file is damaged.
+        SourceError: The file is damaged, or a stream from elsewhere that may have no end.
     """
     with closing(demuxer):
+        in_header = demuxer.seconds_from_header()
+        if in_header is not None and in_header <= seconds:
+            return []
+        if in_header is None and "://" in demuxer.path and not is_remote(demuxer.path):
+            raise SourceError(
+                f"cannot cut {demuxer.path}: it does not say how long it is; leave out --split"
+            )
         cuts, stop, last_ticks = _cuts(demuxer, float(seconds / demuxer.time_base))
     if len(cuts) > 1 and (last_ticks - cuts[-1].ticks) * demuxer.time_base < seconds / 2:
         cuts.pop()
+    if len(cuts) < 2:
+        return []
     stops = [*(cut.ordinal for cut in cuts[1:]), stop]
     return [
         MediaRange(cut.ordinal, stop, cut.after_ticks, tuple(cut.before or ()))

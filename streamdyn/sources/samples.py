@@ -31,7 +31,7 @@ import numpy as np
 from streamdyn.errors import SourceError
 from streamdyn.items import Array
 from streamdyn.receipt import Receipt
-from streamdyn.sources.demux import open_container
+from streamdyn.sources.container import open_container
 
 KEPT_SECONDS = 30
 _PREROLL_SECONDS = {"flac": Fraction(0), "mp3": Fraction(1, 2), "mp3float": Fraction(1, 2)}

@@ -16,7 +16,7 @@ from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
 from streamdyn.observation import Grade
 from streamdyn.previews.audio import AudioPreview
 from streamdyn.previews.luma import LUMA_SPEC, THUMBNAIL_SPEC
-from streamdyn.protocols import WHOLE_STREAM, MediaRange, Position, SourceInfo
+from streamdyn.protocols import WHOLE_FILE, MediaRange, Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
 from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt, corrupt_item
@@ -70,8 +70,10 @@ class VideoAv:
     def ranges(self, seconds: float) -> list[MediaRange]:
         """The file in ranges of about `seconds`, cut at keyframes; all packets are read.
 
+        Nothing where it is not longer than that.
+
         Raises:
-            SourceError: Not a readable media file, or one without video.
+            SourceError: Not a readable media file, one without video, or a URL without an end.
         """
         return find_ranges(Demuxer(self.path, self.stream, max_packet_bytes=0), seconds)
 
@@ -91,14 +93,14 @@ class VideoAv:
 class VideoAvCursor:
     """Where we are in a video; used by one thread."""
 
-    def __init__(self, source: VideoAv, media_range: MediaRange | None = None) -> None:
+    def __init__(self, source: VideoAv, media_range: MediaRange = WHOLE_FILE) -> None:
         self._source = source
-        self._stop = WHOLE_STREAM if media_range is None else media_range.stop
+        self._stop = media_range.stop
         self._demuxer = Demuxer(
             source.path,
             source.stream,
             max_block_items=source.max_block_items,
-            start=GopStart(*media_range.hint) if media_range and media_range.hint else None,
+            start=GopStart(*media_range.hint) if media_range.hint else None,
         )
         self._receipt = Receipt()
         self._decoder = GopDecoder(
@@ -227,13 +229,8 @@ class VideoAvCursor:
 
 def source_info(demuxer: Demuxer) -> SourceInfo:
     """What the container says of its video stream."""
-    stream, container = demuxer.stream, demuxer.container
+    stream = demuxer.stream
     context = stream.codec_context
-    seconds = None
-    if stream.duration is not None:
-        seconds = float(stream.duration * demuxer.time_base)
-    elif container.duration is not None:
-        seconds = container.duration / 1_000_000
     size = context.width, context.height
     width, height = size[::-1] if probe_quarter_turns(demuxer.path, stream.index) % 2 else size
     return SourceInfo(
@@ -244,7 +241,7 @@ def source_info(demuxer: Demuxer) -> SourceInfo:
         width=width,
         height=height,
         rate_from_header=stream.average_rate,
-        duration_from_header_seconds=seconds,
+        duration_from_header_seconds=demuxer.seconds_from_header(),
         num_items_from_header=stream.frames or None,
         note=demuxer.note,
     )
