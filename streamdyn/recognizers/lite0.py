@@ -39,7 +39,8 @@ class Lite0:
         resolution: Side of the square in pixels: 128, 160 or 224.
         top_k: Labels in an outcome.
         batch_size: Pictures at once at most.
-        precision: `fp32`, or on a GPU `bf16`: faster, and other digits.
+        precision: `fp32`, or on a GPU `bf16`: faster, and labels that are nearly as likely may
+            change places.
         compiled: On a GPU, let `torch.compile` make kernels for it, which takes a minute at first.
     """
 
