@@ -182,7 +182,9 @@ def _embedding_batches(index: IndexReader, recognizer: str, size: int) -> Iterat
 
 
 def _replace(database: Any, name: str, table: Any) -> None:
-    database.create_table(name, table, mode="overwrite")
+    # To overwrite a table that is not there would be warned of.
+    database.drop_table(name, ignore_missing=True)
+    database.create_table(name, table)
 
 
 def _table_of(recognizer: str) -> str:
