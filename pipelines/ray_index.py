@@ -189,17 +189,24 @@ class RayIndexJob(FarIndexJob):
         from ray.exceptions import RayActorError
         from ray.util import ActorPool
 
-        assert self._workers is not None
-        # Those that are there; tasks of their own would wait for cores that the workers hold.
-        pool = ActorPool([self._workers.actors[number] for number in self._workers.free])
-        asked = [(_absolute(path), media) for path, media in files]
-        try:
-            yield from pool.map(lambda worker, file: worker.ranges.remote(*file), asked)
-        except RayActorError as exc:
-            raise ConfigError(
-                f"a worker was lost while files were cut: {_last_line(exc)}; run the same command "
-                "again"
-            ) from exc
+        workers = self._workers
+        assert workers is not None
+        left, losses = deque((_absolute(path), media) for path, media in files), 0
+        while left:
+            # Those that are there; tasks of their own would wait for cores that the workers hold.
+            pool = ActorPool([workers.actors[number] for number in workers.free])
+            try:
+                for found in pool.map(lambda worker, file: worker.ranges.remote(*file), list(left)):
+                    left.popleft()
+                    yield found
+            except RayActorError as exc:
+                losses += 1
+                if losses == MAX_TRIES:
+                    raise ConfigError(
+                        f"a worker was lost {MAX_TRIES} times while {left[0][0]} or others were "
+                        f"cut: {_last_line(exc)}; leave out --split, or index that file alone"
+                    ) from exc
+                workers.replace_lost()
 
     def _tell_progress(self) -> None:
         for progress in ray_module().get(self.writer.take_progress.remote()):
@@ -233,6 +240,18 @@ class _Workers:
         """Its worker died."""
         self.actors[number] = self._make(number)
         self._starting[self.actors[number].facts.remote()] = number
+
+    def replace_lost(self) -> None:
+        """Of those that are free, the ones that have died; one is there afterwards."""
+        from ray.exceptions import RayActorError
+
+        for number in list(self.free):
+            try:
+                ray_module().get(self.actors[number].facts.remote())
+            except RayActorError:
+                self.free.remove(number)
+                self.replace(number)
+        self.settle(wait=True)
 
     def settle(self, *, wait: bool) -> None:
         """Those that have started are free; where none is, one may be waited for.

@@ -39,7 +39,7 @@ def rows_of(
 
 
 def check_ended_and_run_again(
-    folder: Path, tmp_path: Path, runner: str, end: Callable[[Any], None]
+    folder: Path, tmp_path: Path, runner: str, end: Callable[[Any], None], *always: str
 ) -> None:
     """The command line, ended when it has stored windows and run again, makes the rows of threads.
 
@@ -48,6 +48,7 @@ def check_ended_and_run_again(
         tmp_path: For the indexes.
         runner: As `--runner` has it.
         end: Ends the process, the leader of a session.
+        *always: Options of all three calls.
     """
     environment = {**os.environ, "PYTHONPATH": str(PART)}
 
@@ -55,7 +56,7 @@ def check_ended_and_run_again(
         return [
             *PROGRAM, "index", str(folder), "--into", str(into), "--root", str(folder.parent),
             "--policy", "bisect:max_doubt=15,lookahead=40", "--audit", "0.1",
-            "--recognizer", "touchy:seconds=0.02", *more,
+            "--recognizer", "touchy:seconds=0.02", *always, *more,
         ]  # fmt: skip
 
     def run(into: Path, *more: str) -> None:

@@ -124,6 +124,21 @@ def test_ranges_of_long_files_go_to_several_workers(cluster, folder, tmp_path, k
     assert not fuse.exists()
 
 
+class LosesAWorker(RayIndexJob):
+    """One of its workers dies before files are cut."""
+
+    def _cut(self, files):
+        ray.kill(self._workers.actors[self._workers.free[0]])
+        super()._cut(files)
+
+
+def test_a_worker_that_is_lost_while_files_are_cut_is_made_again(cluster, folder, tmp_path):
+    config = config_of().model_copy(update={"split_seconds": 2.0})
+    here = rows_of(folder, tmp_path / "here.db", config)
+    there = index_runs.rows_of(folder, tmp_path / "there.db", config, LosesAWorker, cluster=TWO)
+    assert there == here
+
+
 @pytest.mark.gpu
 def test_a_recognizer_on_a_gpu_sees_what_one_on_the_cpu_does(folder, tmp_path):
     """By the command, in a cluster of its own: the labels are those of the CPU."""

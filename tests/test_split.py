@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +18,14 @@ import numpy as np
 import pytest
 from clips import CLIPS
 from command import one_error, streamdyn
-from index_runs import BISECT, PART, TUNING, config_of, rows_of
+from index_runs import (
+    BISECT,
+    PART,
+    TUNING,
+    check_ended_and_run_again,
+    config_of,
+    rows_of,
+)
 from scene_clips import drawn_scenes, write_folder, write_scenes
 
 from streamdyn.config import RunConfig
@@ -238,6 +247,26 @@ def test_a_range_that_fails_fails_its_file_and_is_tried_again(
     if kind is IndexJob:
         assert rows_of(folder, path, config, kind, jobs=2)[1] == {}  # Left alone.
         assert rows_of(folder, path, config, kind, jobs=2, retry_failed=True) == here
+
+
+@pytest.mark.parametrize("runner", ["local", "processes"])
+def test_the_command_line_killed_and_run_again(folder: Path, tmp_path: Path, runner: str) -> None:
+    def kill(process: Any) -> None:
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+
+    check_ended_and_run_again(folder, tmp_path, runner, kill, "--split", "2")
+
+
+def test_a_process_killed_in_a_run_that_starts_afresh(folder: Path, tmp_path: Path) -> None:
+    fuse, path = tmp_path / "fuse", tmp_path / "x.db"
+    config = split(config_of(fuse=str(fuse)))
+    here = rows_of(folder, path, config)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE media SET status = 'running'")
+    fuse.touch()
+    assert rows_of(folder, path, config, ProcessIndexJob, jobs=2, resume=False) == here
+    assert not fuse.exists()
 
 
 def test_afresh_means_afresh(folder: Path, tmp_path: Path) -> None:
