@@ -44,6 +44,14 @@ def no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def priority_is_restored() -> Iterator[None]:
+    """The AV1 encoder gives a process of root real-time priority, which its children inherit."""
+    yield
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+@pytest.fixture(autouse=True)
 def random_state_is_restored() -> Iterator[None]:
     python_state, numpy_state = random.getstate(), np.random.get_state()
     yield
