@@ -10,7 +10,6 @@ An export ends with the table `meta`; where it is missing, one has begun and not
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +67,8 @@ def export_lance(index: SqliteIndex, target: str) -> None:
             _replace(database, name, table)
         sizes = frozen.embedding_sizes()
         for recognizer, size in sizes.items():
-            _replace(database, _table_of(recognizer), _embedding_batches(frozen, recognizer, size))
+            table = _embedding_batches(frozen, recognizer, size)
+            _replace(database, _table_of(recognizer, sizes), table)
         about = {
             "format": FORMAT, "root": str(frozen.root), "recognizers": list(sizes),
             "sizes": list(sizes.values()),
@@ -134,7 +134,7 @@ class LanceIndex(IndexReader):
     def nearest(self, query: npt.NDArray[np.float32], recognizer: str) -> Iterator[Neighbour]:
         """See `IndexReader`; more are asked for each time that they did not do."""
         with _explained(f"search {self.path}"):
-            table = self._lance.open_table(_table_of(recognizer))
+            table = self._lance.open_table(_table_of(recognizer, self._sizes))
             total = table.count_rows()
         given, count = set[str](), 128
         while len(given) < total:
@@ -187,8 +187,9 @@ def _replace(database: Any, name: str, table: Any) -> None:
     database.create_table(name, table)
 
 
-def _table_of(recognizer: str) -> str:
-    return "vectors_" + re.sub(r"[^A-Za-z0-9._-]", "_", recognizer)
+def _table_of(recognizer: str, sizes: dict[str, int]) -> str:
+    """By number: not every name of a recognizer can be one of a table."""
+    return f"vectors_{list(sizes).index(recognizer)}"
 
 
 def _column_names(index: IndexReader, table: str, columns: str) -> list[str]:
