@@ -23,7 +23,8 @@ import av
 
 from streamdyn.receipt import Receipt
 from streamdyn.sources.container import open_container
-from streamdyn.sources.demux import Demuxer, Gop
+from streamdyn.sources.demux import Demuxer
+from streamdyn.sources.gops import Gop
 
 MAX_REORDER = 16
 """Pictures a codec may hold back (H.264 annex A.3.1, HEVC annex A.4.2: 16 at most)."""
@@ -71,8 +72,8 @@ class GopDecoder:
             missing = set(part)
             yield from self._from_cache(gop, missing)
             if missing:
-                yield from self._decode(gop, missing, lead_in=lead_in and gop.number > 0)
-            if missing and not lead_in and gop.number > 0:
+                yield from self._decode(gop, missing, lead_in=lead_in and not gop.first)
+            if missing and not lead_in and not gop.first:
                 # The keyframe was none that decoding can start at: begin one GOP earlier.
                 self.receipt.num_fallbacks += 1
                 yield from self._decode(gop, missing, lead_in=True)
