@@ -23,8 +23,7 @@ import av
 
 from streamdyn.receipt import Receipt
 from streamdyn.sources.container import open_container
-from streamdyn.sources.demux import Demuxer
-from streamdyn.sources.gops import Gop
+from streamdyn.sources.gops import Gop, GopBuilder
 
 MAX_REORDER = 16
 """Pictures a codec may hold back (H.264 annex A.3.1, HEVC annex A.4.2: 16 at most)."""
@@ -41,10 +40,16 @@ class GopDecoder:
     """
 
     def __init__(
-        self, demuxer: Demuxer, receipt: Receipt, *, threads: int = 1, cache_bytes: int = 256 << 20
+        self,
+        gops: GopBuilder,
+        codec: Any,
+        receipt: Receipt,
+        *,
+        threads: int = 1,
+        cache_bytes: int = 256 << 20,
     ) -> None:
-        self._demuxer, self.receipt, self._cache_bytes = demuxer, receipt, cache_bytes
-        self._codec = demuxer.stream.codec_context
+        self._gops, self.receipt, self._cache_bytes = gops, receipt, cache_bytes
+        self._codec = codec
         self._codec.thread_count = threads
         self._codec.thread_type = "AUTO" if threads > 1 else "SLICE"
         self._codec.copy_opaque = True
@@ -86,7 +91,7 @@ class GopDecoder:
                 yield index, entry[0]
 
     def _decode(self, gop: Gop, missing: set[int], *, lead_in: bool) -> Iterator[tuple[int, Any]]:
-        packets = self._demuxer.packets_of(gop)
+        packets = self._gops.packets_of(gop)
         if self._must_restart(gop, missing, lead_in):
             yield from self._restart(gop, lead_in)
         last = max(missing)
@@ -116,9 +121,9 @@ class GopDecoder:
         self._gop, self._next, self._led_in = gop, 0, lead_in
         self._inside = set()
         if lead_in:
-            before = self._demuxer.gops.get(gop.number - 1)
+            before = self._gops.gops.get(gop.number - 1)
             if before is not None:
-                for index, packet in enumerate(self._demuxer.packets_of(before)):
+                for index, packet in enumerate(self._gops.packets_of(before)):
                     if not before.disposable[index]:
                         yield from self._take(before, packet, set())
 
@@ -164,6 +169,8 @@ class GopDecoder:
         """Forget pictures of earlier GOPs."""
         for key in [k for k in self._frames if k < before]:
             self._cached_bytes -= self._frames.pop(key)[1]
+        for number in [n for n in self.errors if n < before[0]]:
+            del self.errors[number]
 
 
 def quarter_turns(frame: Any) -> int:

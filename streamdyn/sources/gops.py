@@ -58,6 +58,10 @@ class Place:
     ticks: int
 
 
+Pending = tuple[int, int, Coded]
+"""Ticks, decode index, picture."""
+
+
 class GopBuilder:
     """Takes pictures in decode order and gives blocks in pts order; keeps the packets of GOPs.
 
@@ -93,7 +97,7 @@ class GopBuilder:
         self.last_ticks: int | None = None
         """Of the last item that was handed out."""
         self._released = 0
-        self._pending: list[tuple[int, int, Coded]] = []  # (ticks, decode index, picture)
+        self._pending: list[Pending] = []
         self._gop: Gop | None = None
         self._can_cut = True
 
@@ -171,11 +175,17 @@ class GopBuilder:
                 return n
         return certain
 
-    def _emit(self, count: int) -> Block:
+    def _kept(self, entries: list[Pending]) -> list[Pending]:
+        """Those to hand out, in pts order."""
+        return entries
+
+    def _emit(self, count: int) -> Block | None:
         gop = self._gop
         assert gop is not None
         self._pending.sort(key=lambda entry: entry[:2])
-        entries, self._pending = self._pending[:count], self._pending[count:]
+        entries, self._pending = self._kept(self._pending[:count]), self._pending[count:]
+        if not entries:
+            return None
         n, first = len(entries), self.next_ordinal
         pts = np.empty(n, np.int64)
         for i, (ticks, index, _) in enumerate(entries):
@@ -214,6 +224,11 @@ class GopBuilder:
         keep = (place.gop if place is not None else current) - 1
         for number in [n for n in self.gops if n < keep]:
             del self.gops[number]
+
+    def packets_of(self, gop: Gop) -> list[Any]:
+        """The packets of a GOP that is not released, in decode order."""
+        assert gop.packets is not None
+        return gop.packets
 
     def _give_up_packets(self) -> None:
         held = sum(g.num_bytes for g in self.gops.values() if g.packets is not None)

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from av.video.reformatter import VideoReformatter
-
-from streamdyn.clock import Pts
 from streamdyn.errors import ConfigError
-from streamdyn.items import Array, Block, FrameSpec, Item, ItemError
+from streamdyn.items import Array, Block
 from streamdyn.observation import Grade
 from streamdyn.previews.audio import AudioPreview
-from streamdyn.previews.luma import LUMA_SPEC, THUMBNAIL_SPEC
 from streamdyn.protocols import WHOLE_FILE, MediaRange, Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
-from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt, corrupt_item
-from streamdyn.sources.decode import GopDecoder, probe_quarter_turns, quarter_turns
+from streamdyn.sources.corrupt import OnCorrupt, check_on_corrupt
+from streamdyn.sources.decode import GopDecoder, probe_quarter_turns
 from streamdyn.sources.demux import Demuxer, GopStart
+from streamdyn.sources.gops import Gop, GopBuilder
+from streamdyn.sources.pictures import PICTURE_GRADES, PictureCursor
 from streamdyn.sources.ranges import find_ranges
-
-PICTURE_GRADES: dict[Grade, FrameSpec] = {"luma": LUMA_SPEC, "thumbnail": THUMBNAIL_SPEC}
 
 
 @source("video_av")
@@ -90,10 +83,11 @@ class VideoAv:
         return cursor
 
 
-class VideoAvCursor:
+class VideoAvCursor(PictureCursor):
     """Where we are in a video; used by one thread."""
 
     def __init__(self, source: VideoAv, media_range: MediaRange = WHOLE_FILE) -> None:
+        super().__init__(source.path, source.stream, source.on_corrupt)
         self._source = source
         self._stop = media_range.stop
         self._demuxer = Demuxer(
@@ -102,11 +96,13 @@ class VideoAvCursor:
             max_block_items=source.max_block_items,
             start=GopStart(*media_range.hint) if media_range.hint else None,
         )
-        self._receipt = Receipt()
         self._decoder = GopDecoder(
-            self._demuxer, self._receipt, threads=source.threads, cache_bytes=source.cache_bytes
+            self._demuxer,
+            self._demuxer.stream.codec_context,
+            self._receipt,
+            threads=source.threads,
+            cache_bytes=source.cache_bytes,
         )
-        self._reformatter = VideoReformatter()
         self._audio: AudioPreview | None = None
         self._skip_until = 0
         self.info = source_info(self._demuxer)
@@ -122,21 +118,6 @@ class VideoAvCursor:
                 continue
             return block.slice(max(0, self._skip_until - block.first), len(block))
         return None
-
-    def materialize(
-        self, ordinals: Sequence[int], spec: FrameSpec
-    ) -> tuple[list[Item], list[ItemError]]:
-        """Decode and convert the chosen items.
-
-        Raises:
-            CorruptMedia: One could not be decoded and `on_corrupt` is `raise`.
-        """
-        items: dict[int, Item] = {}
-        for ordinal, frame in self._pictures(ordinals):
-            data = self._convert(frame, spec)
-            items[ordinal] = Item(self._source.stream, ordinal, self._pts(ordinal), data)
-        errors = [self._error(o) for o in ordinals if o not in items]
-        return [items[o] for o in ordinals if o in items], errors
 
     def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
         """Small pictures for `luma` and `thumbnail`, log mel energies for `audio`; float32.
@@ -156,15 +137,6 @@ class VideoAvCursor:
                 return self._audio.at([self._pts(o) for o in ordinals])
         known = ", ".join(["packet", *PICTURE_GRADES, "audio"])
         raise ConfigError(f"a video has no preview of grade {grade!r}; it has {known}")
-
-    def _small_pictures(self, spec: FrameSpec, ordinals: Sequence[int]) -> Array:
-        rows: dict[int, Array] = {}
-        for ordinal, frame in self._pictures(ordinals, keep=True):
-            with self._receipt.timed("preview"):
-                rows[ordinal] = self._reformat(frame, spec).astype(np.float32)
-        depth = () if spec.pixel_format == "gray" else (3,)
-        missing = np.full((spec.height or 0, spec.width or 0, *depth), np.nan, np.float32)
-        return np.stack([rows.get(o, missing) for o in ordinals])
 
     def release(self, before: int) -> None:
         """Forget packets and pictures of items below `before`."""
@@ -191,40 +163,12 @@ class VideoAvCursor:
             self._audio.close()
             self._audio = None
 
-    def _pictures(
-        self, ordinals: Sequence[int], *, keep: bool = False
-    ) -> Iterator[tuple[int, Any]]:
-        places = [(o, self._demuxer.places[o]) for o in ordinals]
-        for number, group in groupby(places, key=lambda entry: entry[1].gop):
-            gop = self._demuxer.gops[number]
-            by_index = {place.decode_index: ordinal for ordinal, place in group}
-            for index, frame in self._decoder.pictures(gop, list(by_index)):
-                if keep:
-                    self._decoder.keep(gop, index, frame)
-                yield by_index[index], frame
+    @property
+    def _gops(self) -> GopBuilder:
+        return self._demuxer
 
-    def _convert(self, frame: Any, spec: FrameSpec) -> Array:
-        with self._receipt.timed("convert"):
-            self._receipt.num_converted += 1
-            return self._reformat(frame, spec)
-
-    def _reformat(self, frame: Any, spec: FrameSpec) -> Array:
-        turns = quarter_turns(frame)
-        width, height = (spec.height, spec.width) if turns % 2 else (spec.width, spec.height)
-        picture = self._reformatter.reformat(
-            frame, width, height, spec.pixel_format, interpolation="BILINEAR"
-        ).to_ndarray()
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
-
-    def _pts(self, ordinal: int) -> Pts:
-        return Pts(self._demuxer.places[ordinal].ticks, self._demuxer.time_base)
-
-    def _error(self, ordinal: int) -> ItemError:
-        place, pts = self._demuxer.places[ordinal], self._pts(ordinal)
-        said = self._decoder.errors.get(place.gop, "the decoder gave no picture for its packet")
-        self._receipt.num_errors += 1
-        source = self._source
-        return corrupt_item(source.path, ordinal, pts, said, source.on_corrupt)
+    def _decoder_of(self, gop: Gop) -> GopDecoder:
+        return self._decoder
 
 
 def source_info(demuxer: Demuxer) -> SourceInfo:

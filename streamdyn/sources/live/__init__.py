@@ -1,0 +1,131 @@
+"""Live streams: cameras (RTSP, RTMP, USB), HLS, MPEG-TS, and files that are played like one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from streamdyn.errors import ConfigError
+from streamdyn.protocols import Position
+from streamdyn.registry import source
+from streamdyn.sources.live.cursor import OVERLOADS, LagRule, LiveCursor, Overload
+from streamdyn.sources.live.ingest import Ingest, Reconnect
+from streamdyn.sources.live.spool import Spool
+from streamdyn.sources.live.timekeeper import Timekeeper
+from streamdyn.sources.live.urls import Address, redacted
+
+__all__ = ["Live", "Reconnect", "redacted"]
+
+
+@source("live")
+class Live:
+    """A live stream by URL: rtsp, rtmp, HLS, MPEG-TS over tcp or udp, a camera, or a file.
+
+    Its times are those of the clock, in ticks of 1/90000 s since the epoch; a file keeps its own.
+    It connects again when the connection breaks; what came is kept in a spool on disk until it is
+    watched, so that a late recognizer and a killed process lose nothing of it.
+
+    Args:
+        path: URL, file, or `/dev/video0`.
+        stream: Id in results; the URL without credentials when not given.
+        spool: Folder of the packets; a temporary one when not given, and then nothing is resumed.
+        spool_bytes: Packets to keep on disk.
+        overload: What to do with items that come faster than they are watched: `wait`,
+            `drop_oldest`, `drop_newest` or `newest_only`; dropped ones are counted.
+        max_lag_seconds: Media time that may wait before any is dropped.
+        pace: Of a file: `real`, as it was filmed, or `fast`.
+        loop: A file begins again at its end.
+        stall_seconds: Nothing came for so long: connect again.
+        retry_seconds: Before the first try to connect again; doubled at each further one.
+        longest_retry_seconds: Between two tries.
+        max_block_items: Longest block: pictures wait for so many.
+        threads: Of the decoder.
+        cache_bytes: Decoded pictures to keep for an agent that narrows in on a change.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        stream: str | None = None,
+        spool: str | Path | None = None,
+        spool_bytes: int = 256 << 20,
+        overload: Overload = "drop_oldest",
+        max_lag_seconds: float = 10.0,
+        pace: Literal["real", "fast"] = "real",
+        loop: bool = False,
+        stall_seconds: float = 10.0,
+        retry_seconds: float = 1.0,
+        longest_retry_seconds: float = 30.0,
+        max_block_items: int = 16,
+        threads: int = 1,
+        cache_bytes: int = 64 << 20,
+    ) -> None:
+        if overload not in OVERLOADS:
+            raise ConfigError(f"overload must be one of {', '.join(OVERLOADS)}, got {overload!r}")
+        if pace not in ("real", "fast"):
+            raise ConfigError(f"pace must be real or fast, got {pace!r}")
+        for name, value in (
+            ("max_lag_seconds", max_lag_seconds),
+            ("stall_seconds", stall_seconds),
+            ("retry_seconds", retry_seconds),
+            ("spool_bytes", spool_bytes),
+            ("max_block_items", max_block_items),
+        ):
+            if value <= 0:
+                raise ConfigError(f"{name} must be above 0, got {value}")
+        self.address = Address(str(path))
+        self.address.check()
+        self.stream = stream if stream is not None else self.address.name
+        self.spool, self.spool_bytes = None if spool is None else Path(spool), spool_bytes
+        self.rule = LagRule(overload, max_lag_seconds)
+        # A file that is read as fast as it goes waits for whoever watches it.
+        self._waits = overload == "wait" or (self.address.is_file and pace == "fast")
+        self.pace: Literal["real", "fast"] = pace if self.address.is_file else "fast"
+        self.loop = loop
+        self.reconnect = Reconnect(retry_seconds, longest_retry_seconds, stall_seconds)
+        self.max_block_items, self.threads, self.cache_bytes = max_block_items, threads, cache_bytes
+
+    def open(self, resume_from: Position | None = None) -> LiveCursor:
+        """A cursor that has begun to receive, after the last closed item of an earlier run.
+
+        Raises:
+            StoreError: The spool's folder cannot be used.
+        """
+        folder = self.spool or Path(tempfile.mkdtemp(prefix="streamdyn-spool-"))
+        spool = Spool(folder, max_bytes=self.spool_bytes, may_wait=self._waits)
+        rule = LagRule("wait", self.rule.max_lag_seconds) if self._waits else self.rule
+        after = None if resume_from is None else resume_from.after_ticks
+        latest = [t for t in (after, spool.last_ticks) if t is not None]
+        timekeeper = Timekeeper(
+            from_zero=self.address.is_file,
+            is_repeatable=self.address.kind in ("file", "hls"),
+            anchor=spool.section.anchor_ticks if spool.section is not None else None,
+            last=max(latest, default=None),
+        )
+        ingest = Ingest(
+            self.address,
+            spool,
+            timekeeper,
+            reconnect=self.reconnect,
+            pace=self.pace,
+            loop=self.loop,
+            refuse_after_seconds=(rule.max_lag_seconds if rule.overload == "drop_newest" else None),
+        )
+        cursor = LiveCursor(
+            self.address.name,
+            self.stream,
+            spool,
+            ingest,
+            rule,
+            resume_from,
+            max_block_items=self.max_block_items,
+            threads=self.threads,
+            cache_bytes=self.cache_bytes,
+        )
+        if self.spool is None:
+            cursor.when_closed(lambda: shutil.rmtree(folder, ignore_errors=True))
+        ingest.start()
+        return cursor

@@ -1,0 +1,107 @@
+"""One connection to a live source: packets as they come, until it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from streamdyn.errors import SourceError
+from streamdyn.sources.container import video_stream
+from streamdyn.sources.live.packets import TIME_BASE
+from streamdyn.sources.live.urls import Address, redacted
+from streamdyn.sources.reorder import Coded, coded_pictures
+
+OPEN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A coded picture with the source's own times, in ticks of 1/90000 s."""
+
+    coded: Coded
+    pts: int
+    dts: int
+
+
+class Connection:
+    """An open live source.
+
+    Args:
+        address: What to open.
+        stall_seconds: A read that takes longer fails.
+
+    Raises:
+        SourceError: It cannot be opened, or has no video.
+    """
+
+    def __init__(self, address: Address, stall_seconds: float) -> None:
+        self.address = address
+        waits = None if address.is_file else (OPEN_SECONDS, stall_seconds)
+        try:
+            self.container = av.open(
+                address.location,
+                format=address.format,
+                options=address.options(stall_seconds),
+                timeout=waits,
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as exc:
+            raise SourceError(f"cannot open {address.name}: {_why(exc)}") from exc
+        try:
+            self.stream = video_stream(self.container, address.name)
+        except SourceError:
+            self.container.close()
+            raise
+        self._factor = Fraction(self.stream.time_base) / TIME_BASE
+
+    @property
+    def has_end(self) -> bool:
+        """A file, or a recording on demand: its end is no fault."""
+        return self.address.is_file or self.container.duration is not None
+
+    def pictures(self) -> Iterator[Arrival]:
+        """Coded pictures in decode order; ends where the source does.
+
+        Raises:
+            SourceError: The connection broke, or nothing came for too long.
+        """
+        packets = self.container.demux(self.stream)
+        try:
+            for coded in coded_pictures(packets, self.stream, "container"):
+                if coded.ticks is None:
+                    continue  # Before the source has said what time it is.
+                pts = self._in_ticks(coded.ticks)
+                dts = coded.packet.dts
+                yield Arrival(coded, pts, pts if dts is None else self._in_ticks(dts))
+        except (av.error.ExitError, av.error.TimeoutError) as exc:
+            raise StalledError(f"{self.address.name} sent nothing for too long") from exc
+        except (av.error.FFmpegError, OSError) as exc:
+            raise SourceError(f"cannot read on from {self.address.name}: {_why(exc)}") from exc
+
+    def _in_ticks(self, source_ticks: int) -> int:
+        return round(source_ticks * self._factor)
+
+    def parameters(self) -> dict[str, Any]:
+        """What a decoder must know: `codec`, `extradata`, `width`, `height`."""
+        context = self.stream.codec_context
+        return {
+            "codec": context.name,
+            "extradata": bytes(context.extradata or b""),
+            "width": context.width,
+            "height": context.height,
+        }
+
+    def close(self) -> None:
+        """Hang up."""
+        self.container.close()
+
+
+class StalledError(SourceError):
+    """Connected, and nothing came."""
+
+
+def _why(exc: Exception) -> str:
+    return redacted(str(getattr(exc, "strerror", None) or exc))

@@ -1,0 +1,263 @@
+"""Where we are in a live stream: blocks from its spool, pictures only where chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import av
+
+from streamdyn.errors import ConfigError
+from streamdyn.items import Array, Block
+from streamdyn.observation import Grade
+from streamdyn.protocols import Position, SourceInfo
+from streamdyn.receipt import Receipt
+from streamdyn.sources.decode import GopDecoder
+from streamdyn.sources.gops import Gop, GopBuilder, Pending
+from streamdyn.sources.live.ingest import Ingest
+from streamdyn.sources.live.packets import TICKS_PER_SECOND, TIME_BASE, LivePacket, Section
+from streamdyn.sources.live.spool import Spool, SpoolReader
+from streamdyn.sources.pictures import PICTURE_GRADES, PictureCursor
+from streamdyn.sources.reorder import Coded
+
+Overload = Literal["wait", "drop_oldest", "drop_newest", "newest_only"]
+OVERLOADS: tuple[Overload, ...] = ("wait", "drop_oldest", "drop_newest", "newest_only")
+WAIT_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class LagRule:
+    """What is dropped of a stream whose items come faster than they are watched.
+
+    Args:
+        overload: `wait`: nothing is; `drop_oldest`: what waited longest; `drop_newest`: what comes
+            (see `Ingest`); `newest_only`: all but the newest.
+        max_lag_seconds: Media time that may wait.
+    """
+
+    overload: Overload
+    max_lag_seconds: float
+
+    def drop_until(self, ticks: int, newest_ticks: int) -> int | None:
+        """Drop items up to there, since one of these ticks is only watched now."""
+        if self.overload not in ("drop_oldest", "newest_only"):
+            return None
+        allowed = self.max_lag_seconds * TICKS_PER_SECOND
+        if newest_ticks - ticks <= allowed:
+            return None
+        # Not to the very limit, where it would be crossed again at once.
+        return newest_ticks - (0 if self.overload == "newest_only" else round(allowed / 2))
+
+
+class LiveGops(GopBuilder):
+    """GOPs of a live stream: items that were seen are not handed out again."""
+
+    drop_until: int | None = None
+
+    def _kept(self, entries: list[Pending]) -> list[Pending]:
+        new = [e for e in entries if self.last_ticks is None or e[0] > self.last_ticks]
+        if self.drop_until is None:
+            return new
+        kept = [e for e in new if e[0] > self.drop_until]
+        self.receipt.num_dropped += len(new) - len(kept)
+        return kept
+
+    def certain(self) -> Block | None:
+        """What is held back and certain, however little it is."""
+        if not self._pending or not self._can_cut:
+            return None
+        assert self._gop is not None
+        bound = self.packets_of(self._gop)[-1].dts
+        return self._emit(sum(ticks <= bound for ticks, _, _ in self._pending))
+
+    def end_section(self, section: Section) -> Block | None:
+        """All that will come of a section after which another begins."""
+        # Of what comes again, pictures that are still to be ordered do too.
+        block = self.certain() if section.is_repeatable else self.flush()
+        self._pending.clear()
+        return block
+
+
+class LiveCursor(PictureCursor):
+    """Where we are in a live stream; used by one thread.
+
+    Args:
+        name: To print.
+        stream: Id.
+        spool: Where packets are.
+        ingest: Brings them; stopped with the cursor.
+        rule: Of dropping.
+        resume_from: Where an earlier run stood.
+        max_block_items: Longest block: a picture waits for so many.
+        threads: Of the decoder.
+        cache_bytes: Decoded pictures to keep.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stream: str,
+        spool: Spool,
+        ingest: Ingest,
+        rule: LagRule,
+        resume_from: Position | None,
+        *,
+        max_block_items: int,
+        threads: int,
+        cache_bytes: int,
+    ) -> None:
+        super().__init__(name, stream, "skip")
+        self.spool, self.ingest = spool, ingest
+        self._rule, self._threads, self._cache_bytes = rule, threads, cache_bytes
+        after = None if resume_from is None else resume_from.after_ticks
+        self._builder = LiveGops(
+            stream, TIME_BASE, max_block_items=max_block_items, max_packet_bytes=1 << 62
+        )
+        if resume_from is not None:
+            self._builder.begin_at(resume_from.ordinal, 0, after)
+        self._reader = SpoolReader(spool, after)
+        self._section: Section | None = None
+        self._is_first = False
+        self._section_of: dict[int, Section] = {}  # By number of GOP.
+        self._decoders: dict[int, GopDecoder] = {}  # By number of section.
+        self._num_missed = 0
+        self._is_draining = False
+        self._closing: list[Callable[[], None]] = []
+        self.handed_ticks = after
+        """Of the last item that was handed out."""
+        self.info = _info(stream, spool.section)
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Media time that has come and was not handed out."""
+        newest, handed = self.spool.last_ticks, self.handed_ticks
+        if newest is None or handed is None:
+            return 0.0
+        return max(0.0, (newest - handed) / TICKS_PER_SECOND)
+
+    def drain(self) -> None:
+        """Hand out what is here and then nothing more; may be called by any thread."""
+        self._is_draining = True
+
+    def next_block(self) -> Block | None:
+        """The next items in pts order, undecoded; waits for them."""
+        block, is_over = None, False
+        while block is None and not is_over:
+            record = self._reader.next(WAIT_SECONDS, lambda: self._is_draining)
+            with self._receipt.timed("demux"):
+                if record is None:
+                    is_over = self._reader.has_ended or self._is_draining
+                    block = self._builder.flush() if is_over else self._builder.certain()
+                elif isinstance(record, Section):
+                    block = self._begin(record)
+                else:
+                    block = self._feed(record)
+        if block is not None:
+            self.handed_ticks = int(block.pts[-1])
+        return block
+
+    def _begin(self, section: Section) -> Block | None:
+        before, self._section = self._section, section
+        self.info = _info(self._stream, section)
+        if self._reader.take_gap() or before is None or before.number != section.number:
+            self._is_first = True
+            return None if before is None else self._builder.end_section(before)
+        return None
+
+    def _feed(self, record: LivePacket) -> Block | None:
+        builder, section = self._builder, self._section
+        assert section is not None
+        packet = av.Packet(record.data)
+        packet.pts, packet.dts = record.ticks, record.dts
+        packet.time_base = TIME_BASE
+        packet.is_keyframe = record.keyframe
+        if record.keyframe:
+            self._section_of[builder.next_number] = section
+        if not self._is_draining:
+            newest = self.spool.last_ticks or record.ticks
+            until = self._rule.drop_until(record.ticks, newest)
+            builder.drop_until = until if until is not None else builder.drop_until
+        is_first, self._is_first = self._is_first, False
+        coded = Coded(packet, record.ticks, record.keyframe, record.disposable, record.shown)
+        self._receipt.num_demuxed += 1
+        return builder.feed(coded, record.ticks, first=is_first)
+
+    def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
+        """Small pictures for `luma` and `thumbnail`; `(n, 24, 32)` or `(n, 27, 48, 3)` float32.
+
+        Raises:
+            ConfigError: Another grade.
+        """
+        if grade in PICTURE_GRADES:
+            return self._small_pictures(PICTURE_GRADES[grade], ordinals)
+        known = ", ".join(["packet", *PICTURE_GRADES])
+        raise ConfigError(f"a live stream has no preview of grade {grade!r}; it has {known}")
+
+    def release(self, before: int) -> None:
+        """Forget packets and pictures of items below `before`."""
+        builder = self._builder
+        place = builder.places.get(before)
+        builder.release(before)
+        number = place.gop if place is not None else builder.next_number - 1
+        for gop in [g for g in self._section_of if g < min(builder.gops, default=number)]:
+            del self._section_of[gop]
+        for decoder in self._decoders.values():
+            decoder.release((number, 0))
+        in_use = {section.number for section in self._section_of.values()}
+        for section in [s for s in self._decoders if s not in in_use]:
+            del self._decoders[section]
+
+    def hop_to(self, ordinal: int) -> None:
+        """Read past the items before `ordinal` without decoding any; waits for them."""
+        while self._builder.next_ordinal < ordinal and self.next_block() is not None:
+            self.release(self._builder.next_ordinal)
+
+    def take_receipt(self) -> Receipt:
+        """What was spent since the last call."""
+        spent = self._receipt + self._builder.receipt
+        missed = self.spool.num_lost + self.ingest.status.num_refused
+        spent.num_dropped += missed - self._num_missed
+        self._num_missed = missed
+        self._receipt, self._builder.receipt = Receipt(), Receipt()
+        for decoder in self._decoders.values():
+            decoder.receipt = self._receipt
+        return spent
+
+    def close(self) -> None:
+        """Hang up; what is in the spool stays there."""
+        self.ingest.stop()
+        self._reader.close()
+        self.spool.close()
+        while self._closing:
+            self._closing.pop()()
+
+    def when_closed(self, then: Callable[[], None]) -> None:
+        """Do something after it is closed."""
+        self._closing.append(then)
+
+    @property
+    def _gops(self) -> GopBuilder:
+        return self._builder
+
+    def _decoder_of(self, gop: Gop) -> GopDecoder:
+        section = self._section_of[gop.number]
+        if section.number not in self._decoders:
+            codec: Any = av.CodecContext.create(section.codec, "r")
+            codec.extradata = section.extradata or None
+            self._decoders[section.number] = GopDecoder(
+                self._builder,
+                codec,
+                self._receipt,
+                threads=self._threads,
+                cache_bytes=self._cache_bytes,
+            )
+        return self._decoders[section.number]
+
+
+def _info(stream: str, section: Section | None) -> SourceInfo:
+    if section is None:
+        return SourceInfo(stream, "frame", "unknown", TIME_BASE, live=True)
+    return SourceInfo(
+        stream, "frame", section.codec, TIME_BASE, section.width, section.height, live=True
+    )

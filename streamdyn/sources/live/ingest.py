@@ -1,0 +1,269 @@
+"""Keeps a live source coming in: connects, stores its packets, connects again when it breaks."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Literal
+
+from streamdyn.errors import SourceError
+from streamdyn.sources.live.connection import Arrival, Connection, StalledError
+from streamdyn.sources.live.packets import TICKS_PER_SECOND, LivePacket, Section
+from streamdyn.sources.live.spool import Spool
+from streamdyn.sources.live.timekeeper import Timekeeper
+from streamdyn.sources.live.urls import Address
+
+logger = logging.getLogger(__name__)
+State = Literal["connecting", "up", "waiting", "ended", "failed"]
+Reason = Literal["refused", "broken", "stalled", "ended", "asked"]
+"""Why a connection is made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """How long to wait before connecting again, and when a connection counts as broken.
+
+    Args:
+        first_seconds: Before the first try, doubled at each further one.
+        longest_seconds: Between two tries.
+        stall_seconds: Nothing came, or packets and no picture among them that decoding can begin
+            with: connect again.
+        stable_seconds: A connection that held so long begins the waits anew.
+        jitter: Share of a wait that is drawn at random, so that cameras that went down together
+            are not asked at once.
+    """
+
+    first_seconds: float = 1.0
+    longest_seconds: float = 30.0
+    stall_seconds: float = 10.0
+    stable_seconds: float = 60.0
+    jitter: float = 0.3
+
+    def wait_seconds(self, num_failures: int, draw: float) -> float:
+        """After so many failures in a row, at least one.
+
+        Args:
+            num_failures: Without a stable connection between them.
+            draw: Random, in [0, 1).
+        """
+        wait = min(self.longest_seconds, self.first_seconds * 2.0 ** min(num_failures - 1, 30))
+        return wait * (1 - self.jitter * draw)
+
+
+@dataclass(slots=True)
+class IngestStatus:
+    """What is known of a connection; written by one thread, read by others."""
+
+    state: State = "connecting"
+    num_packets: int = 0
+    num_bytes: int = 0
+    num_refused: int = 0
+    """Packets that the spool had no room for."""
+    num_before_keyframe: int = 0
+    """Packets that came before one that decoding can begin with."""
+    reconnects: Counter[Reason] = field(default_factory=Counter)
+    last_error: str = ""
+    last_packet_at: float | None = None
+    """Seconds since the epoch."""
+    connected_at: float | None = None
+    """Likewise; `None` while it is not connected."""
+
+
+class Ingest(threading.Thread):
+    """The thread that receives.
+
+    Args:
+        address: Where from.
+        spool: Where to.
+        timekeeper: Of the stream.
+        reconnect: When it breaks.
+        pace: `real`: no faster than it was filmed; `fast`: as it comes.
+        loop: A file begins again at its end.
+        refuse_after_seconds: Packets are refused while more than so much waits to be committed.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        spool: Spool,
+        timekeeper: Timekeeper,
+        *,
+        reconnect: Reconnect = Reconnect(),
+        pace: Literal["real", "fast"] = "fast",
+        loop: bool = False,
+        refuse_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(name=f"ingest {address.name}", daemon=True)
+        self._address, self._spool, self._timekeeper = address, spool, timekeeper
+        self._reconnect, self._pace, self._loop = reconnect, pace, loop
+        self._refuse_after_seconds = refuse_after_seconds
+        self._is_over = threading.Event()
+        self._again = threading.Event()
+        self._random = random.Random()
+        self._waiting_since: float | None = None  # For a keyframe; `None` in a section.
+        self._pace_from: tuple[float, int] | None = None  # Of the pace.
+        self.status = IngestStatus()
+
+    def run(self) -> None:
+        """Receive until told to stop, or until a file has ended."""
+        num_failures = 0
+        while not self._is_over.is_set():
+            began = time.monotonic()
+            reason, said = self._receive()
+            if reason is None and self._loop:
+                continue
+            if reason is None:
+                break
+            self.status.connected_at = None
+            self.status.last_error = said or self.status.last_error
+            if self._is_over.is_set():
+                break
+            held = time.monotonic() - began
+            num_failures = 1 if held >= self._reconnect.stable_seconds else num_failures + 1
+            wait = self._reconnect.wait_seconds(num_failures, self._random.random())
+            logger.warning(
+                "%s: %s%s; connecting again in %.1f s",
+                self._address.name, reason, f" ({said})" if said else "", wait,
+            )  # fmt: skip
+            self.status.reconnects[reason] += 1
+            self.status.state = "waiting"
+            self._is_over.wait(wait)
+        self.status.state = "ended"
+        self._spool.end()
+
+    def _receive(self) -> tuple[Reason | None, str]:
+        """One connection; why it ended (`None`: for good), and what was said."""
+        self.status.state = "connecting"
+        self._again.clear()
+        try:
+            connection = Connection(self._address, self._reconnect.stall_seconds)
+        except SourceError as exc:
+            return "refused", str(exc)
+        with closing(connection):
+            self.status.connected_at = time.time()
+            try:
+                return self._store(connection)
+            except StalledError as exc:
+                return "stalled", str(exc)
+            except SourceError as exc:
+                return "broken", str(exc)
+
+    def _store(self, connection: Connection) -> tuple[Reason | None, str]:
+        comes_again = self._timekeeper.is_repeatable and not self._loop
+        seen = self._spool.last_dts if comes_again else None
+        self._waiting_since = time.monotonic()
+        for packet in _unseen(self._packets(connection), seen):
+            if self._is_over.is_set():
+                return None, ""
+            if self._again.is_set():
+                return "asked", ""
+            if not self._keep(packet) and self._waiting_since is None:
+                self._waiting_since = time.monotonic()
+        if not connection.has_end:
+            return "ended", "the source closed the connection"
+        return None, ""
+
+    def _packets(self, connection: Connection) -> Iterator[LivePacket]:
+        """From a keyframe on; a section begins there, and where the source's times jump."""
+        for arrival in connection.pictures():
+            if self._waiting_since is None and self._timekeeper.is_jump(arrival.dts):
+                self._waiting_since = time.monotonic()
+            if self._waiting_since is not None:
+                if not arrival.coded.keyframe:
+                    self._wait_for_keyframe(self._waiting_since)
+                    continue
+                self._waiting_since = None
+                self._begin_section(connection, arrival)
+            yield self._packet(arrival)
+
+    def _wait_for_keyframe(self, since: float) -> None:
+        self.status.num_before_keyframe += 1
+        if time.monotonic() - since > self._reconnect.stall_seconds:
+            raise StalledError(
+                f"{self._address.name} sent packets, and none that decoding can begin with"
+            )
+
+    def _begin_section(self, connection: Connection, arrival: Arrival) -> None:
+        self.status.state = "up"
+        loops = self._loop and self._timekeeper.last is not None
+        anchor = self._timekeeper.begin(arrival.pts, loops=loops)
+        number = 1 if self._spool.section is None else self._spool.section.number + 1
+        self._spool.begin(
+            Section(
+                number,
+                **connection.parameters(),
+                anchor_ticks=anchor,
+                is_repeatable=self._timekeeper.is_repeatable,
+            )
+        )
+
+    def _packet(self, arrival: Arrival) -> LivePacket:
+        coded = arrival.coded
+        ticks, dts = self._timekeeper.ticks(arrival.pts), self._timekeeper.ticks(arrival.dts)
+        self._keep_pace(dts)
+        return LivePacket(
+            ticks,
+            None if coded.packet.dts is None else dts,
+            coded.keyframe,
+            coded.disposable,
+            coded.shown,
+            time.time(),
+            bytes(coded.packet),
+        )
+
+    def _keep_pace(self, dts: int) -> None:
+        if self._pace == "fast":
+            return
+        if self._pace_from is None:
+            self._pace_from = time.monotonic(), dts
+        due = self._pace_from[0] + (dts - self._pace_from[1]) / TICKS_PER_SECOND
+        self._is_over.wait(max(0.0, due - time.monotonic()))
+
+    def _keep(self, packet: LivePacket) -> bool:
+        """Store it; false where the pictures after it cannot be decoded without it."""
+        status = self.status
+        status.num_packets += 1
+        status.num_bytes += len(packet.data)
+        status.last_packet_at = packet.arrived_at
+        if self._is_behind(packet):
+            status.num_refused += 1
+            return False
+        if self._spool.append(packet):
+            return True
+        status.num_refused += 1
+        status.last_error = f"no room for packets in {self._spool.folder}"
+        return packet.disposable
+
+    def _is_behind(self, packet: LivePacket) -> bool:
+        done = self._spool.done_ticks
+        if self._refuse_after_seconds is None or done is None:
+            return False
+        return packet.ticks - done > self._refuse_after_seconds * TICKS_PER_SECOND
+
+    def connect_again(self) -> None:
+        """Hang up at the next packet and connect anew."""
+        self._again.set()
+
+    def stop(self) -> None:
+        """End at the next packet; a read that hangs ends when it times out."""
+        self._is_over.set()
+        self._spool.close()
+
+
+def _unseen(packets: Iterator[LivePacket], last_dts: int | None) -> Iterator[LivePacket]:
+    """Those after a dts, from the last GOP before it on: what was begun can be gone on with."""
+    gop: list[LivePacket] = []
+    for packet in packets:
+        if last_dts is None:
+            yield packet
+            continue
+        gop = [packet] if packet.keyframe else [*gop, packet]
+        if packet.dts is not None and packet.dts > last_dts:
+            yield from gop
+            last_dts = None

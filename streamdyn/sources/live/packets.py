@@ -1,0 +1,39 @@
+"""What a live connection delivers, as it is kept in a spool: sections of packets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+TICKS_PER_SECOND = 90_000
+TIME_BASE = Fraction(1, TICKS_PER_SECOND)
+"""Of all live streams: sources with different ones may follow each other on one timeline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Packets that one decoder can take one after another; it begins with a keyframe."""
+
+    number: int
+    codec: str
+    extradata: bytes
+    width: int
+    height: int
+    anchor_ticks: int
+    """Added to the source's own times."""
+    is_repeatable: bool
+    """The source gives the same times again after a reconnect: a file, HLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivePacket:
+    """One coded picture."""
+
+    ticks: int
+    dts: int | None
+    keyframe: bool
+    disposable: bool
+    shown: bool
+    arrived_at: float
+    """Seconds since the epoch, by the clock of this machine."""
+    data: bytes

@@ -1,0 +1,339 @@
+"""Packets of one live stream on disk: written as they come, read when there is time for them.
+
+What a camera sent before a crash is still there after it, a recognizer that is late costs disk and
+no memory, and a stretch of video can be cut out later without encoding it again.
+
+```
+SPOOL/00000041.spool   section, packet, packet, ...        begins with a keyframe
+SPOOL/00000042.spool   section, packet, ...                being written
+```
+
+Files are made anew every `file_bytes` at the next keyframe; the oldest are deleted once all is
+larger than `max_bytes`. A record that a crash cut short does not count. Nothing is synced: what is
+written outlives the process, not a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from streamdyn.errors import StoreError
+from streamdyn.sources.live.packets import LivePacket, Section
+
+_HEAD = struct.Struct("<BBIIqqd")
+"""Kind, flags, length of the data, its CRC-32, pts, dts, arrival."""
+_SECTION, _PACKET = 1, 2
+_KEYFRAME, _DISPOSABLE, _SHOWN, _HAS_DTS = 1, 2, 4, 8
+Record = Section | LivePacket
+
+
+@dataclass(slots=True)
+class SpoolFile:
+    """One file of a spool."""
+
+    number: int
+    path: Path
+    num_bytes: int = 0
+    """Published: a reader may read so far."""
+    num_packets: int = 0
+    last_ticks: int = -1
+    """Greatest pts in it."""
+
+
+class Spool:
+    """Written by one thread, read by others.
+
+    Args:
+        folder: Made when missing; one stream's alone.
+        max_bytes: Of all files.
+        file_bytes: Of one, about.
+        may_wait: A writer waits for room where deleting would lose what was not read.
+
+    Raises:
+        StoreError: The folder cannot be made or read.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_bytes: int = 256 << 20,
+        file_bytes: int = 4 << 20,
+        may_wait: bool = False,
+    ) -> None:
+        self.folder, self._max_bytes, self._file_bytes = folder, max_bytes, file_bytes
+        self._may_wait = may_wait
+        self.changed = threading.Condition()
+        self.files: deque[SpoolFile] = deque()
+        self.has_ended = False
+        """Nothing more will come."""
+        self.is_closed = False
+        self.done_ticks: int | None = None
+        """What is not later will not be asked for again."""
+        self.section: Section | None = None
+        """The last one written."""
+        self.last_dts: int | None = None
+        self.last_ticks: int | None = None
+        """Greatest pts that was stored."""
+        self.num_lost = 0
+        """Packets that were deleted before they were read, or that the disk had no room for."""
+        self._file: BinaryIO | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._take_stock()
+        except OSError as exc:
+            raise StoreError(
+                f"cannot keep packets in {folder}: {exc.strerror or exc}; name another folder"
+            ) from exc
+
+    def _take_stock(self) -> None:
+        for path in sorted(self.folder.glob("*.spool")):
+            file = SpoolFile(int(path.stem), path)
+            with path.open("rb") as stored:
+                while (record := read_record(stored)) is not None:
+                    file.num_bytes = stored.tell()
+                    self._note(file, record)
+            if file.num_packets:
+                os.truncate(path, file.num_bytes)
+                self.files.append(file)
+            else:
+                path.unlink()
+
+    def _note(self, file: SpoolFile, record: Record) -> None:
+        if isinstance(record, Section):
+            self.section, self.last_dts = record, None
+            return
+        file.num_packets += 1
+        file.last_ticks = max(file.last_ticks, record.ticks)
+        self.last_ticks = max(self.last_ticks or record.ticks, record.ticks)
+        self.last_dts = record.dts if record.dts is not None else record.ticks
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        with self.changed:
+            return sum(file.num_bytes for file in self.files)
+
+    def begin(self, section: Section) -> None:
+        """The packets that follow are of a new section; its first one is a keyframe."""
+        self.section, self.last_dts = section, None
+        self._close_file()
+
+    def append(self, packet: LivePacket) -> bool:
+        """Store a packet; false where there was no room for it, which is counted."""
+        if packet.keyframe and self.files and self.files[-1].num_bytes >= self._file_bytes:
+            self._close_file()
+        flags = (
+            _KEYFRAME * packet.keyframe
+            | _DISPOSABLE * packet.disposable
+            | _SHOWN * packet.shown
+            | _HAS_DTS * (packet.dts is not None)
+        )
+        data = packet.data
+        head = _HEAD.pack(
+            _PACKET, flags, len(data), zlib.crc32(data), packet.ticks, packet.dts or 0,
+            packet.arrived_at,
+        )  # fmt: skip
+        if not self._make_room(len(data)):
+            return False
+        try:
+            if self._file is None:
+                self._open_file()
+            assert self._file is not None
+            self._file.write(head + data)
+            self._file.flush()
+        except OSError:
+            return self._undo_write()
+        with self.changed:
+            file = self.files[-1]
+            file.num_bytes += len(head) + len(data)
+            self._note(file, packet)
+            self.changed.notify_all()
+        return True
+
+    def _undo_write(self) -> bool:
+        """The disk is full: what was written of the record is taken back, and the file ends."""
+        self.num_lost += 1
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+            with suppress(OSError):
+                os.truncate(self.files[-1].path, self.files[-1].num_bytes)
+        return False
+
+    def _open_file(self) -> None:
+        assert self.section is not None
+        number = self.files[-1].number + 1 if self.files else 1
+        path = self.folder / f"{number:08d}.spool"
+        table = asdict(self.section) | {"extradata": self.section.extradata.hex()}
+        data = json.dumps(table).encode()
+        self._file = path.open("wb")
+        head = _HEAD.pack(_SECTION, 0, len(data), zlib.crc32(data), 0, 0, 0.0)
+        with self.changed:
+            self.files.append(SpoolFile(number, path))
+        self._file.write(head + data)
+        with self.changed:
+            self.files[-1].num_bytes = len(head) + len(data)
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _make_room(self, num_bytes: int) -> bool:
+        with self.changed:
+            while sum(file.num_bytes for file in self.files) + num_bytes > self._max_bytes:
+                if len(self.files) < 2:
+                    return True
+                oldest = self.files[0]
+                if self._may_wait and not self._is_done(oldest):
+                    if self.is_closed:
+                        return False
+                    self.changed.wait(0.5)
+                    continue
+                if not self._is_done(oldest):
+                    self.num_lost += oldest.num_packets
+                self.files.popleft()
+                oldest.path.unlink(missing_ok=True)
+        return True
+
+    def _is_done(self, file: SpoolFile) -> bool:
+        return self.done_ticks is not None and file.last_ticks <= self.done_ticks
+
+    def done(self, ticks: int) -> None:
+        """All up to this pts is committed."""
+        with self.changed:
+            self.done_ticks = ticks
+            self.changed.notify_all()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        with self.changed:
+            self.has_ended = True
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """Wake whoever waits; may be called twice."""
+        with self.changed:
+            self.is_closed = True
+            self.changed.notify_all()
+        self._close_file()
+
+
+class SpoolReader:
+    """Reads a spool from the last keyframe before a time on, and waits for what comes.
+
+    Args:
+        spool: To read.
+        after_ticks: Everything up to there was seen; `None`: from the oldest packet on.
+    """
+
+    def __init__(self, spool: Spool, after_ticks: int | None = None) -> None:
+        self._spool = spool
+        self._number = 0
+        self._offset = 0
+        self._had_gap = False
+        self._stored: BinaryIO | None = None
+        if after_ticks is not None:
+            with spool.changed:
+                for file in spool.files:
+                    if file.last_ticks > after_ticks:
+                        break
+                    self._number = file.number + 1
+
+    def next(self, seconds: float, is_over: Callable[[], bool]) -> Record | None:
+        """The next record; `None` where none came within some seconds, or never will.
+
+        Args:
+            seconds: To wait.
+            is_over: Asked while it waits.
+        """
+        with self._spool.changed:
+            while not (file := self._current()):
+                if self.has_ended or is_over() or not self._spool.changed.wait(seconds):
+                    return None
+        if self._stored is None:
+            try:
+                self._stored = file.path.open("rb")
+            except FileNotFoundError:  # Deleted since: counted when its place is taken.
+                return self.next(seconds, is_over)
+            self._offset = 0
+        record = read_record(self._stored)
+        if record is None:
+            raise StoreError(
+                f"cannot read {file.path} at byte {self._offset}: it was changed from outside; "
+                "delete the folder to go on with what the stream sends from now on"
+            )
+        self._offset = self._stored.tell()
+        return record
+
+    @property
+    def has_ended(self) -> bool:
+        """The stream has, or the spool was closed."""
+        return self._spool.has_ended or self._spool.is_closed
+
+    def _current(self) -> SpoolFile | None:
+        """The file with the next record, if it is there."""
+        files = self._spool.files
+        for place, file in enumerate(files):
+            if file.number < self._number:
+                continue
+            if file.number > self._number:
+                # Deleted under us; the first one of all is none that we were in.
+                self._had_gap |= self._number > 0
+                self._enter(file.number)
+            if self._offset < file.num_bytes:
+                return file
+            if place + 1 < len(files):
+                self._enter(file.number + 1)
+        return None
+
+    def _enter(self, number: int) -> None:
+        self._number = number
+        self._offset = 0
+        if self._stored is not None:
+            self._stored.close()
+            self._stored = None
+
+    def take_gap(self) -> bool:
+        """Whether packets before the last record were deleted unread; asked once."""
+        had_gap, self._had_gap = self._had_gap, False
+        return had_gap
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self._enter(self._number)
+
+
+def read_record(stored: BinaryIO) -> Record | None:
+    """The record at the place of a file; `None` where there is none that is whole."""
+    head = stored.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    kind, flags, size, crc, ticks, dts, arrived_at = _HEAD.unpack(head)
+    data = stored.read(size)
+    if len(data) < size or zlib.crc32(data) != crc:
+        return None
+    if kind == _SECTION:
+        table = json.loads(data)
+        return Section(**table | {"extradata": bytes.fromhex(table["extradata"])})
+    return LivePacket(
+        ticks,
+        dts if flags & _HAS_DTS else None,
+        bool(flags & _KEYFRAME),
+        bool(flags & _DISPOSABLE),
+        bool(flags & _SHOWN),
+        arrived_at,
+        data,
+    )

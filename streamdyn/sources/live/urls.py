@@ -1,0 +1,105 @@
+"""What kind of live source a URL names, how FFmpeg is to open it, and how to print it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from streamdyn.errors import ConfigError
+
+Kind = Literal["rtsp", "hls", "mpegts", "rtmp", "http", "device", "file"]
+_BY_SCHEME: dict[str, Kind] = {
+    "rtsp": "rtsp",
+    "rtsps": "rtsp",
+    "rtmp": "rtmp",
+    "rtmps": "rtmp",
+    "udp": "mpegts",
+    "tcp": "mpegts",
+    "srt": "mpegts",
+    "http": "http",
+    "https": "http",
+    "file": "file",
+}
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
+_SECRET_QUERY = re.compile(
+    r"(?<=[?&])((?:[^=&\s]*(?:token|pass|pwd|key|secret|sig|auth)[^=&\s]*)=)[^&\s]*", re.IGNORECASE
+)
+
+
+def redacted(text: str) -> str:
+    """A URL, or a message that holds some, without user names, passwords, tokens and keys."""
+    return _SECRET_QUERY.sub(r"\1***", _CREDENTIALS.sub("***", text))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A live source's URL, taken apart.
+
+    Args:
+        url: As given.
+    """
+
+    url: str
+
+    @property
+    def kind(self) -> Kind:
+        """How it is read.
+
+        Raises:
+            ConfigError: A scheme that is not known.
+        """
+        scheme = urlsplit(self.url).scheme.lower() if "://" in self.url else ""
+        if not scheme:
+            return "device" if self.url.startswith("/dev/video") else "file"
+        if scheme not in _BY_SCHEME:
+            raise ConfigError(
+                f"cannot watch {redacted(self.url)}: no live source has the scheme {scheme!r}; "
+                f"known: {', '.join(sorted(_BY_SCHEME))}, a file, or a camera as /dev/video0"
+            )
+        is_playlist = urlsplit(self.url).path.lower().endswith(".m3u8")
+        return "hls" if is_playlist else _BY_SCHEME[scheme]
+
+    @property
+    def is_file(self) -> bool:
+        """It has an end, and can be read from its start again."""
+        return self.kind == "file"
+
+    @property
+    def name(self) -> str:
+        """To print."""
+        return redacted(self.url)
+
+    @property
+    def location(self) -> str:
+        """For FFmpeg."""
+        return self.url.removeprefix("file://") if self.is_file else self.url
+
+    @property
+    def format(self) -> str | None:
+        """Of the container, where FFmpeg cannot find it out."""
+        return {"device": "v4l2", "mpegts": "mpegts"}.get(self.kind)
+
+    def options(self, stall_seconds: float) -> dict[str, str]:
+        """For FFmpeg: TCP for RTSP, timeouts in the protocol, a short look at the start."""
+        microseconds = str(int(stall_seconds * 1e6))
+        options = {"fflags": "+genpts", "fpsprobesize": "0"}
+        if self.kind == "rtsp":
+            options |= {"rtsp_transport": "tcp", "timeout": microseconds}
+        elif self.kind == "hls":
+            # From the oldest segment on: what was seen is recognized, what was missed is not lost.
+            options |= {"live_start_index": "-100000", "rw_timeout": microseconds}
+        elif self.kind != "file":
+            options |= {"rw_timeout": microseconds} if self.kind != "device" else {}
+        return options
+
+    def check(self) -> None:
+        """Fail now where waiting will not help.
+
+        Raises:
+            ConfigError: A scheme that is not known, or a file that is not there.
+        """
+        if self.kind in ("file", "device") and not Path(self.location).exists():
+            raise ConfigError(f"cannot watch {self.url}: there is no such file; check the path")
