@@ -80,6 +80,21 @@ def dump(state: SessionState) -> bytes:
     return pickle.dumps((FORMAT, state), protocol=5)
 
 
+def load_state(data: bytes, kind: type[Any]) -> Any:
+    """A dataclass of ours from a pickle.
+
+    Raises:
+        StoreError: Damaged, or of another kind.
+    """
+    try:
+        state = _Unpickler(data, "streamdyn").load()
+    except Exception as exc:
+        raise StoreError(f"cannot read what was stored: {exc}") from exc
+    if not isinstance(state, kind):
+        raise StoreError(f"what was stored is {type(state).__name__}, not {kind.__name__}")
+    return state
+
+
 def load(data: bytes, policy: Policy[Any]) -> SessionState:
     """The state from bytes, for the policy that goes on.
 

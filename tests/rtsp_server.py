@@ -148,7 +148,9 @@ class Server:
     @staticmethod
     def is_of(session, name):
         found = []
-        session.filter(lambda _s, media: found.append(media.matches(f"/{name}")[0] is not None) or 0)
+        session.filter(
+            lambda _s, media: found.append(media.matches(f"/{name}")[0] is not None) or 0
+        )
         return any(found)
 
 

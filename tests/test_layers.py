@@ -13,7 +13,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("items", "outcome"),
     ("observation", "timeline"),
     ("protocols",),
-    ("audit", "budget", "reach", "registry", "trace"),
+    ("audit", "budget", "events", "reach", "registry", "trace"),
     ("checkpoint", "config", "recording", "window"),
     ("nn",),
     ("text",),

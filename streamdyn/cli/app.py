@@ -22,8 +22,9 @@ from streamdyn.errors import ConfigError, StreamdynError
 
 STOPPED = 130
 COMMANDS = (
-    "demo", "index", "list", "search", "skim", "report", "export", "replay", "bench", "train",
-    "features", "policies", "recognizers", "sources", "sinks", "show-config", "doctor",
+    "demo", "index", "list", "search", "watch", "top", "job", "skim", "report", "export", "replay",
+    "bench", "train", "features", "policies", "recognizers", "sources", "sinks", "show-config",
+    "doctor",
 )  # fmt: skip
 """In the order of the help."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,10 +40,20 @@ class MediaSink:
         self._database = database
         self._range = media_range
 
-    def write(self, result: WindowResult, checkpoint: bytes | None) -> None:
+    def write(
+        self,
+        result: WindowResult,
+        checkpoint: bytes | None,
+        also: Callable[[sqlite3.Connection], None] = lambda connection: None,
+    ) -> None:
         """Store a window and the checkpoint that covers it, or neither.
 
         A window that is there already is replaced, so writing twice changes nothing.
+
+        Args:
+            result: The window.
+            checkpoint: To go on after it.
+            also: Writes more in the same transaction.
 
         Raises:
             StoreError: The disk is full, or the window does not belong to this file.
@@ -63,6 +73,7 @@ class MediaSink:
                     "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?)",
                     (media.id, self._range.first, window.stop, checkpoint),
                 )
+            also(connection)
         self.media = media
 
     def _check(self, result: WindowResult) -> None:

@@ -185,7 +185,46 @@ ALTER TABLE range_checkpoints RENAME TO checkpoints;
 """
 # A file that is watched in ranges has a checkpoint for each, else one with `first` 0.
 
-STEPS = (_VERSION_1, _VERSION_2)
+_VERSION_3 = """
+CREATE TABLE streams (
+    name TEXT PRIMARY KEY,
+    media_id TEXT NOT NULL,
+    config_hash TEXT NOT NULL,
+    stop_ordinal INTEGER NOT NULL,
+    after_ticks INTEGER NOT NULL,
+    events BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE events (
+    id TEXT PRIMARY KEY,
+    stream TEXT NOT NULL,
+    label TEXT NOT NULL,
+    score REAL NOT NULL,
+    time_base TEXT NOT NULL,
+    start_ticks INTEGER NOT NULL,
+    stop_ticks INTEGER NOT NULL,
+    best_ticks INTEGER NOT NULL,
+    is_over INTEGER NOT NULL
+);
+
+CREATE INDEX events_by_time ON events (stream, start_ticks);
+
+CREATE TABLE outbox (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    topic TEXT NOT NULL CHECK (topic IN ('event', 'outcome')),
+    message TEXT NOT NULL
+);
+
+CREATE TABLE deliveries (
+    sink TEXT PRIMARY KEY,
+    number INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+# A live stream is kept in chapters, one media row after another; `streams` says where it stands.
+# What sinks are told waits in `outbox`; `deliveries` has the last one that each of them has taken.
+
+STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
 SCHEMA_VERSION = len(STEPS)
 
 

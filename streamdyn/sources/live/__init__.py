@@ -16,7 +16,7 @@ from streamdyn.sources.live.spool import Spool
 from streamdyn.sources.live.timekeeper import Timekeeper
 from streamdyn.sources.live.urls import Address, redacted
 
-__all__ = ["Live", "Reconnect", "redacted"]
+__all__ = ["Live", "LiveCursor", "Receiver", "Reconnect", "redacted"]
 
 
 @source("live")
@@ -82,50 +82,86 @@ class Live:
         self.spool, self.spool_bytes = None if spool is None else Path(spool), spool_bytes
         self.rule = LagRule(overload, max_lag_seconds)
         # A file that is read as fast as it goes waits for whoever watches it.
-        self._waits = overload == "wait" or (self.address.is_file and pace == "fast")
+        self.waits = overload == "wait" or (self.address.is_file and pace == "fast")
         self.pace: Literal["real", "fast"] = pace if self.address.is_file else "fast"
         self.loop = loop
         self.reconnect = Reconnect(retry_seconds, longest_retry_seconds, stall_seconds)
         self.max_block_items, self.threads, self.cache_bytes = max_block_items, threads, cache_bytes
 
-    def open(self, resume_from: Position | None = None) -> LiveCursor:
-        """A cursor that has begun to receive, after the last closed item of an earlier run.
+    def receive(self, resume_from: Position | None = None) -> Receiver:
+        """Begin to receive, after the last closed item of an earlier run.
 
         Raises:
             StoreError: The spool's folder cannot be used.
         """
-        folder = self.spool or Path(tempfile.mkdtemp(prefix="streamdyn-spool-"))
-        spool = Spool(folder, max_bytes=self.spool_bytes, may_wait=self._waits)
-        rule = LagRule("wait", self.rule.max_lag_seconds) if self._waits else self.rule
+        return Receiver(self, resume_from)
+
+    def open(self, resume_from: Position | None = None) -> LiveCursor:
+        """A cursor that receives by itself, after the last closed item of an earlier run.
+
+        Raises:
+            StoreError: The spool's folder cannot be used.
+        """
+        receiver = self.receive(resume_from)
+        cursor = receiver.open(resume_from)
+        cursor.when_closed(receiver.close)
+        return cursor
+
+
+class Receiver:
+    """A live stream that comes in, whoever watches it; cursors may follow one another.
+
+    Args:
+        source: What to receive.
+        resume_from: Where an earlier run stood.
+    """
+
+    def __init__(self, source: Live, resume_from: Position | None) -> None:
+        self._source = source
+        self._folder = source.spool or Path(tempfile.mkdtemp(prefix="streamdyn-spool-"))
+        self.spool = Spool(self._folder, max_bytes=source.spool_bytes, may_wait=source.waits)
         after = None if resume_from is None else resume_from.after_ticks
-        latest = [t for t in (after, spool.last_ticks) if t is not None]
+        if after is not None:
+            self.spool.done(after)
+        latest = [t for t in (after, self.spool.last_ticks) if t is not None]
+        address, section, rule = source.address, self.spool.section, source.rule
         timekeeper = Timekeeper(
-            from_zero=self.address.is_file,
-            is_repeatable=self.address.kind in ("file", "hls"),
-            anchor=spool.section.anchor_ticks if spool.section is not None else None,
+            from_zero=address.is_file,
+            is_repeatable=address.kind in ("file", "hls"),
+            anchor=section.anchor_ticks if section is not None else None,
             last=max(latest, default=None),
         )
-        ingest = Ingest(
-            self.address,
-            spool,
+        refuses = rule.overload == "drop_newest" and not source.waits
+        self.ingest = Ingest(
+            address,
+            self.spool,
             timekeeper,
-            reconnect=self.reconnect,
-            pace=self.pace,
-            loop=self.loop,
-            refuse_after_seconds=(rule.max_lag_seconds if rule.overload == "drop_newest" else None),
+            reconnect=source.reconnect,
+            pace=source.pace,
+            loop=source.loop,
+            refuse_after_seconds=rule.max_lag_seconds if refuses else None,
         )
-        cursor = LiveCursor(
-            self.address.name,
-            self.stream,
-            spool,
-            ingest,
+        self.ingest.start()
+
+    def open(self, resume_from: Position | None) -> LiveCursor:
+        """A cursor after the last closed item of an earlier one."""
+        source = self._source
+        rule = LagRule("wait", source.rule.max_lag_seconds) if source.waits else source.rule
+        return LiveCursor(
+            source.address.name,
+            source.stream,
+            self.spool,
+            self.ingest,
             rule,
             resume_from,
-            max_block_items=self.max_block_items,
-            threads=self.threads,
-            cache_bytes=self.cache_bytes,
+            max_block_items=source.max_block_items,
+            threads=source.threads,
+            cache_bytes=source.cache_bytes,
         )
-        if self.spool is None:
-            cursor.when_closed(lambda: shutil.rmtree(folder, ignore_errors=True))
-        ingest.start()
-        return cursor
+
+    def close(self) -> None:
+        """Hang up; what is in the spool stays there, unless it has no folder of its own."""
+        self.ingest.hang_up()
+        self.spool.close()
+        if self._source.spool is None:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,8 @@ from streamdyn.sources.reorder import Coded
 Overload = Literal["wait", "drop_oldest", "drop_newest", "newest_only"]
 OVERLOADS: tuple[Overload, ...] = ("wait", "drop_oldest", "drop_newest", "newest_only")
 WAIT_SECONDS = 0.25
+MAX_ARRIVALS = 1 << 14
+"""Times of arrival that are remembered: more than a window has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class LiveCursor(PictureCursor):
         name: To print.
         stream: Id.
         spool: Where packets are.
-        ingest: Brings them; stopped with the cursor.
+        ingest: Brings them.
         rule: Of dropping.
         resume_from: Where an earlier run stood.
         max_block_items: Longest block: a picture waits for so many.
@@ -121,6 +124,7 @@ class LiveCursor(PictureCursor):
         self._is_first = False
         self._section_of: dict[int, Section] = {}  # By number of GOP.
         self._decoders: dict[int, GopDecoder] = {}  # By number of section.
+        self._arrivals: dict[int, float] = {}  # By ticks, of items handed out.
         self._num_missed = 0
         self._is_draining = False
         self._closing: list[Callable[[], None]] = []
@@ -131,10 +135,18 @@ class LiveCursor(PictureCursor):
     @property
     def backlog_seconds(self) -> float:
         """Media time that has come and was not handed out."""
-        newest, handed = self.spool.last_ticks, self.handed_ticks
-        if newest is None or handed is None:
-            return 0.0
-        return max(0.0, (newest - handed) / TICKS_PER_SECOND)
+        return 0.0 if self.handed_ticks is None else self.waiting_seconds(self.handed_ticks)
+
+    def waiting_seconds(self, ticks: int) -> float:
+        """Media time that has come after an item."""
+        return max(0.0, ((self.spool.last_ticks or ticks) - ticks) / TICKS_PER_SECOND)
+
+    def latency_seconds(self, ticks: int) -> float | None:
+        """Since an item came; `None` where that is not known any more."""
+        arrived = self._arrivals.get(ticks)
+        for old in [t for t in self._arrivals if t <= ticks]:
+            del self._arrivals[old]
+        return None if arrived is None else max(0.0, time.time() - arrived)
 
     def drain(self) -> None:
         """Hand out what is here and then nothing more; may be called by any thread."""
@@ -181,6 +193,9 @@ class LiveCursor(PictureCursor):
         is_first, self._is_first = self._is_first, False
         coded = Coded(packet, record.ticks, record.keyframe, record.disposable, record.shown)
         self._receipt.num_demuxed += 1
+        self._arrivals[record.ticks] = record.arrived_at
+        if len(self._arrivals) > MAX_ARRIVALS:
+            del self._arrivals[next(iter(self._arrivals))]
         return builder.feed(coded, record.ticks, first=is_first)
 
     def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
@@ -225,10 +240,8 @@ class LiveCursor(PictureCursor):
         return spent
 
     def close(self) -> None:
-        """Hang up; what is in the spool stays there."""
-        self.ingest.stop()
+        """Let go of the spool; may be called twice."""
         self._reader.close()
-        self.spool.close()
         while self._closing:
             self._closing.pop()()
 

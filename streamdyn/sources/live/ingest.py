@@ -250,10 +250,9 @@ class Ingest(threading.Thread):
         """Hang up at the next packet and connect anew."""
         self._again.set()
 
-    def stop(self) -> None:
+    def hang_up(self) -> None:
         """End at the next packet; a read that hangs ends when it times out."""
         self._is_over.set()
-        self._spool.close()
 
 
 def _unseen(packets: Iterator[LivePacket], last_dts: int | None) -> Iterator[LivePacket]:

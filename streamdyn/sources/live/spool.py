@@ -247,10 +247,9 @@ class SpoolReader:
         self._stored: BinaryIO | None = None
         if after_ticks is not None:
             with spool.changed:
-                for file in spool.files:
-                    if file.last_ticks > after_ticks:
-                        break
-                    self._number = file.number + 1
+                done = [f.number for f in spool.files if f.last_ticks <= after_ticks]
+                # Pictures that lead a GOP are decoded from the one before, which may be in there.
+                self._number = done[-1] if done else 0
 
     def next(self, seconds: float, is_over: Callable[[], bool]) -> Record | None:
         """The next record; `None` where none came within some seconds, or never will.

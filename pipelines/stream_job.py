@@ -1,0 +1,427 @@
+"""Watch live streams until told to stop: streams in threads of this process, one recognizer.
+
+```
+stream ─▶ StreamWorker ─┐                ┌─▶ Courier ─▶ file, webhook, Redis
+stream ─▶ StreamWorker ─┼─▶ LiveBook ────┤
+stream ─▶ StreamWorker ─┘   (index)      └─▶ search, reports
+              └── recognizer, a few at a time
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamdyn.audit import AuditRule
+from streamdyn.budget import Budget
+from streamdyn.config import PartConfig
+from streamdyn.delivery.courier import Courier, Outlet
+from streamdyn.delivery.jsonl_file import JsonlFile
+from streamdyn.delivery.redis_stream import RedisStream
+from streamdyn.delivery.webhook import Webhook
+from streamdyn.errors import ConfigError, UnknownName
+from streamdyn.index.live_book import LiveBook, Retention
+from streamdyn.index.placing import write_explained
+from streamdyn.items import Selection
+from streamdyn.job import Job, JsonlConfig, SinkConfig, StreamConfig, WebhookConfig, load_job
+from streamdyn.ops.metrics import ACTIONS, JobMetrics
+from streamdyn.ops.server import OpsServer
+from streamdyn.outcome import Outcome
+from streamdyn.protocols import Recognizer
+from streamdyn.registry import build
+from streamdyn.run.load import LoadRule
+from streamdyn.run.stream_worker import StreamStatus, StreamTask, StreamWorker
+from streamdyn.timeline import WindowResult
+
+logger = logging.getLogger(__name__)
+_TOPICS = {
+    "events": frozenset({"event"}),
+    "outcomes": frozenset({"outcome"}),
+    "all": frozenset({"event", "outcome"}),
+}
+OPS_FILE = "ops.json"
+"""In the state folder, while the job runs: its address and process."""
+OnWindow = Callable[[str, WindowResult], None]
+
+
+class TakingTurns:
+    """A recognizer of which only some streams get hold at once, in the order they asked.
+
+    Args:
+        recognizer: Set up.
+        places: Streams at once.
+    """
+
+    def __init__(self, recognizer: Recognizer, places: int) -> None:
+        self._recognizer, self._places = recognizer, threading.BoundedSemaphore(places)
+        self.name, self.version = recognizer.name, recognizer.version
+        self.input, self.batch_size = recognizer.input, recognizer.batch_size
+
+    def setup(self, device: str) -> None:
+        """Was done."""
+
+    def initial_hidden(self) -> Any:
+        """Of the recognizer."""
+        return self._recognizer.initial_hidden()
+
+    def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
+        """When it is this stream's turn."""
+        with self._places:
+            return self._recognizer.recognize(selection, hidden)
+
+    def agree(self, propagated: Outcome, looked_up: Outcome) -> float:
+        """Of the recognizer."""
+        return self._recognizer.agree(propagated, looked_up)
+
+
+class StreamJob:
+    """One call of `streamdyn watch`.
+
+    Args:
+        job: What to do.
+        file: To read again on `reload`; `None` where there is none.
+        on_window: Called from the workers after every stored window.
+        outlets: Sinks besides those of the job.
+
+    Raises:
+        ConfigError: A part or an option is wrong.
+        StoreError: The index cannot be opened.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        file: Path | None = None,
+        on_window: OnWindow = lambda stream, result: None,
+        outlets: Sequence[Outlet] = (),
+    ) -> None:
+        self._job, self._file, self._on_window = job, file, on_window
+        config = job.config
+        self._started = time.time()
+        self._is_over = threading.Event()
+        self._lock = threading.RLock()
+        self._recognizer: Recognizer = config.recognizer.build("recognizer")
+        tasks = [task_of(job, name, self._recognizer) for name in config.streams]
+        outlets = [*outlets, *(outlet_of(job, sink) for sink in config.sinks)]
+        with write_explained(job.index):
+            job.index.parent.mkdir(parents=True, exist_ok=True)
+        self._recognizer.setup(config.device)
+        places = config.workers or os.cpu_count() or 1
+        self._shared = TakingTurns(self._recognizer, places)
+        days, gigabytes = config.retention.days, config.retention.gigabytes
+        self.book = LiveBook(
+            job.index,
+            chapter_seconds=config.retention.chapter_seconds,
+            retention=Retention(
+                None if days is None else days * 86_400.0,
+                None if gigabytes is None else int(gigabytes * 1e9),
+            ),
+            topics=job.topics(),
+        )
+        self._metrics = JobMetrics()
+        self._workers: dict[str, StreamWorker] = {}
+        self._threads: dict[str, threading.Thread] = {}
+        self._failure: Exception | None = None
+        self._tasks = {task.stream: task for task in tasks}
+        self._couriers = [Courier(self.book, outlet) for outlet in outlets]
+        self.ops: OpsServer | None = None
+
+    def run(self) -> None:
+        """Watch until `stop`, or until every stream has ended.
+
+        Raises:
+            StreamdynError: A part does not suit a stream.
+        """
+        ops = self._job.config.ops
+        self.ops = OpsServer(self, ops.host, ops.port, ops.token)
+        self._note_address()
+        try:
+            for courier in self._couriers:
+                courier.start()
+            for task in self._tasks.values():
+                self._start(task)
+            while not self._is_over.wait(0.2) and any(
+                thread.is_alive() for thread in self._all_threads()
+            ):
+                continue
+        finally:
+            self._end()
+        if self._failure is not None:
+            raise self._failure
+
+    def _all_threads(self) -> list[threading.Thread]:
+        with self._lock:
+            return [*self._threads.values()]
+
+    def _note_address(self) -> None:
+        assert self.ops is not None
+        self._job.state.mkdir(parents=True, exist_ok=True)
+        facts = {"address": self.ops.address, "pid": os.getpid(), "index": str(self._job.index)}
+        (self._job.state / OPS_FILE).write_text(json.dumps(facts))
+
+    def _end(self) -> None:
+        for worker in [*self._workers.values()]:
+            worker.stop()
+        for thread in self._all_threads():
+            thread.join()
+        for courier in self._couriers:
+            courier.stop()
+        if self.ops is not None:
+            self.ops.close()
+        (self._job.state / OPS_FILE).unlink(missing_ok=True)
+        self.book.close()
+
+    def stop(self) -> None:
+        """Watch what has come, deliver what is left, and end."""
+        self._is_over.set()
+
+    def _start(self, task: StreamTask) -> None:
+        worker = StreamWorker(task, self.book, self._shared, self)
+
+        def watch() -> None:
+            try:
+                worker.run()
+            except Exception as exc:
+                worker.status.last_error = str(exc)
+                self._failure = self._failure or exc
+                self._is_over.set()
+
+        with self._lock:
+            self._workers[task.stream] = worker
+            thread = threading.Thread(target=watch, name=f"watch {task.stream}", daemon=True)
+            self._threads[task.stream] = thread
+        thread.start()
+
+    def _stop_stream(self, name: str) -> None:
+        with self._lock:
+            worker, thread = self._workers.pop(name), self._threads.pop(name)
+        worker.stop()
+        thread.join()
+
+    def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
+        """A window is stored."""
+        self._metrics.window(stream, result, latency_seconds)
+        self._on_window(stream, result)
+
+    def status(self) -> dict[str, Any]:
+        """All that is known, as JSON takes it."""
+        with self._lock:
+            workers = [*self._workers.values()]
+        return {
+            "index": str(self._job.index),
+            "started_at": self._started,
+            "recognizer": f"{self._recognizer.name}/{self._recognizer.version}",
+            "streams": [_described(worker.refresh()) for worker in workers],
+            "sinks": [
+                {
+                    "name": courier.status.name,
+                    "sent": courier.status.num_sent,
+                    "failures": courier.status.num_failures,
+                    "is_failing": courier.status.is_failing,
+                    "last_error": courier.status.last_error,
+                }
+                for courier in self._couriers
+            ],
+        }
+
+    def not_ready(self) -> list[str]:
+        """Streams from which nothing comes."""
+        with self._lock:
+            found = [worker.refresh() for worker in self._workers.values()]
+        fine = ("up", "paused", "ended")
+        return [status.stream for status in found if status.connection not in fine]
+
+    def metrics(self) -> bytes:
+        """In Prometheus' text format."""
+        metrics = self._metrics
+        with self._lock:
+            found = [worker.refresh() for worker in self._workers.values()]
+        for status in found:
+            name, receipt = status.stream, status.receipt
+            metrics.up.labels(name).set(status.connection == "up")
+            metrics.lag.labels(name).set(status.backlog_seconds)
+            metrics.budget.labels(name).set(status.share)
+            metrics.saved.labels(name).set(1 - receipt.share_recognized)
+            if status.last_packet_at is not None:
+                metrics.last_frame.labels(name).set(status.last_packet_at)
+            if status.agreement is not None:
+                metrics.disagreement.labels(name).set(1 - status.agreement)
+            for reason, count in status.reconnects.items():
+                metrics.reconnects.labels(name, reason).set(count)
+        for courier in self._couriers:
+            kind = courier.status.name.split()[0]
+            metrics.outputs.labels(kind, "sent").set(courier.status.num_sent)
+            metrics.outputs.labels(kind, "failed").set(courier.status.num_failures)
+        return metrics.exposition()
+
+    def command(self, verb: str, stream: str | None) -> dict[str, Any]:
+        """Carry out `pause`, `resume`, `restart`, `reload` or `stop`.
+
+        Raises:
+            ConfigError: No such verb or stream, or the job file is wrong now.
+        """
+        if verb == "stop":
+            self.stop()
+            return {"stopping": True}
+        if verb == "reload":
+            return self.reload()
+        verbs = ("pause", "resume", "restart")
+        if verb not in verbs:
+            raise UnknownName("command", verb, (*verbs, "reload", "stop"))
+        if stream is not None and stream not in self._workers:
+            raise UnknownName("stream", stream, self._workers)
+        names = [stream] if stream is not None else [*self._workers]
+        for name in names:
+            if verb == "pause":
+                self._workers[name].pause()
+            elif verb == "resume":
+                self._workers[name].go_on()
+            else:
+                self._stop_stream(name)
+                self._start(self._tasks[name])
+        return {verb: names}
+
+    def reload(self) -> dict[str, Any]:
+        """Read the job file again: streams that are new, gone or changed are begun or ended.
+
+        The recognizer, the index and the sinks stay as they were when the job began.
+
+        Raises:
+            ConfigError: There is no job file, it is wrong, or changes what cannot be changed.
+        """
+        if self._file is None:
+            raise ConfigError("cannot reload: the job was begun with a URL and has no file")
+        job = load_job(self._file)
+        fixed = ("index", "state", "recognizer", "sinks", "device", "retention", "ops", "workers")
+        for name in fixed:
+            if getattr(job.config, name) != getattr(self._job.config, name):
+                raise ConfigError(
+                    f"cannot reload {self._file}: {name} has changed, which takes a restart of the "
+                    "job; nothing is lost by one"
+                )
+        tasks = {name: task_of(job, name, self._recognizer) for name in job.config.streams}
+        before, self._job = self._job, job
+        changed = [n for n in tasks if n in self._tasks and _differ(before, job, n)]
+        gone = [name for name in self._tasks if name not in tasks]
+        new = [name for name in tasks if name not in self._tasks]
+        self._tasks = tasks
+        for name in [*gone, *changed]:
+            self._stop_stream(name)
+        for name in [*new, *changed]:
+            self._start(tasks[name])
+        return {"begun": new, "ended": gone, "changed": changed}
+
+
+def _differ(before: Job, after: Job, stream: str) -> bool:
+    shared = ("policy", "source", "budget", "audit", "seed", "events", "load")
+    return before.config.streams[stream] != after.config.streams[stream] or any(
+        getattr(before.config, name) != getattr(after.config, name) for name in shared
+    )
+
+
+def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
+    """What a worker is given for a stream of a job.
+
+    Raises:
+        ConfigError: A part or an option is wrong.
+    """
+    config, stream = job.config, job.config.streams[name]
+    policy_config: PartConfig = stream.policy or config.policy
+    budget = (stream.budget or config.budget).model_dump()
+    policy = policy_config.build("policy")
+    options = {**config.source, **stream.source}
+    source = build(
+        "source", "live",
+        path=_location(job, stream),
+        stream=name,
+        spool=job.state / "packets" / name,
+        **options,
+    )  # fmt: skip
+    outcome_of = {
+        "policy": [policy_config.model_dump(), policy.version],
+        "recognizer": [config.recognizer.model_dump(), recognizer.version],
+        "budget": budget,
+        "audit": [config.audit if stream.audit is None else stream.audit, config.seed],
+    }
+    text = json.dumps(outcome_of, sort_keys=True, default=str)
+    return StreamTask(
+        name,
+        source,
+        policy,
+        hashlib.sha256(text.encode()).hexdigest()[:16],
+        audit=AuditRule(config.audit if stream.audit is None else stream.audit, config.seed),
+        budget=Budget(**budget),
+        events=(stream.events or config.events).rule(),
+        load=LoadRule(**config.load.model_dump()),
+    )
+
+
+def _location(job: Job, stream: StreamConfig) -> str:
+    if "://" in stream.url or stream.url.startswith("/"):
+        return stream.url
+    return str(job.folder / stream.url)
+
+
+def outlet_of(job: Job, sink: SinkConfig) -> Outlet:
+    """A sink of a job.
+
+    Raises:
+        MissingExtra: It needs a package that is not installed.
+    """
+    topics = _TOPICS[sink.send]
+    if isinstance(sink, JsonlConfig):
+        return JsonlFile(
+            job.folder / sink.path,
+            rotate_bytes=int(sink.rotate_megabytes * 1e6),
+            keep_files=sink.keep_files,
+            topics=topics,
+        )
+    if isinstance(sink, WebhookConfig):
+        return Webhook(
+            sink.url,
+            secret=sink.secret,
+            dead_letters=job.state / "dead_letters.jsonl",
+            timeout_seconds=sink.timeout_seconds,
+            give_up_seconds=sink.give_up_hours * 3600,
+            topics=topics,
+        )
+    return RedisStream(sink.url, stream=sink.stream, longest=sink.longest, topics=topics)
+
+
+def _described(status: StreamStatus) -> dict[str, Any]:
+    receipt = status.receipt
+    latencies = sorted(status.latencies)
+    return {
+        "stream": status.stream,
+        "address": status.address,
+        "state": status.state,
+        "connection": status.connection,
+        "frames": receipt.num_items,
+        **{action: getattr(receipt, name) for action, name in ACTIONS.items()},
+        "agreement": status.agreement,
+        "audits": status.num_audits,
+        "events": status.num_events,
+        "budget_share": status.share,
+        "lag_seconds": round(status.backlog_seconds, 3),
+        "latency_p99_seconds": _percentile(latencies, 0.99),
+        "last_item_seconds": status.last_item_seconds,
+        "last_packet_at": status.last_packet_at,
+        "reconnects": status.reconnects,
+        "restarts": status.num_restarts,
+        "last_error": status.last_error,
+    }
+
+
+def _percentile(values: list[float], share: float) -> float | None:
+    if not values:
+        return None
+    return round(values[min(len(values) - 1, int(share * len(values)))], 3)

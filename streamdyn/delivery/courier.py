@@ -1,0 +1,118 @@
+"""Takes messages from the index to one sink, in order, however often the sink fails."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamdyn.errors import StreamdynError
+from streamdyn.index.live_book import LiveBook, Message
+
+logger = logging.getLogger(__name__)
+BATCH = 200
+POLL_SECONDS = 0.2
+
+
+class DeliveryError(StreamdynError):
+    """A sink did not take a message; it is offered again."""
+
+
+class Outlet(Protocol):
+    """A sink of messages. A message may be offered twice: it must not appear twice."""
+
+    name: str
+    topics: frozenset[str]
+
+    def send(self, messages: Sequence[Message]) -> int:
+        """Take messages in order; how many of them were taken.
+
+        Raises:
+            DeliveryError: It took none.
+        """
+
+    def close(self) -> None:
+        """Flush; may be called twice."""
+
+
+@dataclass(slots=True)
+class CourierStatus:
+    """How a sink fares."""
+
+    name: str
+    num_sent: int = 0
+    num_failures: int = 0
+    last_error: str = ""
+    is_failing: bool = False
+
+
+class Courier(threading.Thread):
+    """The thread that serves one sink.
+
+    Args:
+        book: Has the messages.
+        outlet: Takes them.
+        longest_wait_seconds: Between two tries.
+    """
+
+    def __init__(
+        self, book: LiveBook, outlet: Outlet, *, longest_wait_seconds: float = 30.0
+    ) -> None:
+        super().__init__(name=f"courier {outlet.name}", daemon=True)
+        self._book, self._outlet = book, outlet
+        self._longest_wait_seconds = longest_wait_seconds
+        self._is_over = threading.Event()
+        self.status = CourierStatus(outlet.name)
+        book.messages(outlet.name, 0)  # A new sink begins with what comes from now on.
+
+    def run(self) -> None:
+        """Deliver until told to stop, then what is left, unless the sink fails."""
+        num_failures = 0
+        while True:
+            try:
+                num_sent = self.deliver()
+            except StreamdynError as exc:
+                num_failures += 1
+                self._note(str(exc))
+                if self._is_over.is_set():
+                    break
+                wait = min(self._longest_wait_seconds, 0.5 * 2.0 ** min(num_failures, 20))
+                self._is_over.wait(wait * random.uniform(0.7, 1.0))
+                continue
+            num_failures = 0
+            self.status.is_failing = False
+            if num_sent == 0 and self._is_over.wait(POLL_SECONDS) and not self.deliver_rest():
+                break
+        self._outlet.close()
+
+    def deliver_rest(self) -> bool:
+        """Whether there was something left to deliver."""
+        return bool(self.deliver())
+
+    def deliver(self) -> int:
+        """One batch; how many messages it was, those that the sink does not want included."""
+        messages = self._book.messages(self._outlet.name, BATCH)
+        wanted = [m for m in messages if m.topic in self._outlet.topics]
+        if not messages:
+            return 0
+        taken = self._outlet.send(wanted) if wanted else 0
+        self.status.num_sent += taken
+        last = messages[-1] if taken == len(wanted) else wanted[taken - 1]
+        self._book.delivered(self._outlet.name, last.number)
+        return len(messages)
+
+    def _note(self, said: str) -> None:
+        status = self.status
+        if not status.is_failing:
+            logger.warning("%s: %s; messages wait", self._outlet.name, said)
+        status.is_failing = True
+        status.num_failures += 1
+        status.last_error = said
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Deliver what is left, for so long at most."""
+        self._is_over.set()
+        self.join(seconds)

@@ -1,0 +1,335 @@
+"""Live streams in an index: chapters that come and go, events, and what sinks are still to be told.
+
+A stream without an end is kept as one media row after another, its chapters; each is finished, and
+can be searched, when the next begins, and is deleted when it is older or the index larger than
+wanted. Window, checkpoint, events and the messages about them are written in one transaction: what
+is told is what is stored, and a killed process repeats neither.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from streamdyn import checkpoint
+from streamdyn.errors import StoreError
+from streamdyn.events import EventChange, EventState
+from streamdyn.index.finish import forget_segments
+from streamdyn.index.media_sink import MediaSink
+from streamdyn.index.records import MediaRow
+from streamdyn.index.sqlite import SqliteIndex
+from streamdyn.outcome import Outcome
+from streamdyn.protocols import Position, SourceInfo
+from streamdyn.timeline import WindowResult
+
+RETENTION_EVERY_SECONDS = 30.0
+_OUTBOX_ROWS = 100_000
+"""Messages that are kept though every sink has taken them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What sinks are told."""
+
+    number: int
+    """Increases; the same at every try."""
+    id: str
+    """Of what it is about: a sink that has seen it may leave it out."""
+    topic: str
+    body: str
+    """JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept of live streams; `None`: all.
+
+    Args:
+        seconds: Chapters that ended longer ago are deleted.
+        num_bytes: The oldest chapters are deleted while the index holds more.
+    """
+
+    seconds: float | None = None
+    num_bytes: int | None = None
+
+
+class LiveBook:
+    """An index as live streams need it; threads may share it.
+
+    Args:
+        path: The index, made when missing.
+        chapter_seconds: Of media time.
+        retention: What is kept.
+        topics: Messages that are written: `event`, `outcome`.
+        now: Seconds since the epoch.
+
+    Raises:
+        StoreError: The index cannot be opened or written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        chapter_seconds: float = 600.0,
+        retention: Retention = Retention(),
+        topics: Sequence[str] = ("event",),
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.index = SqliteIndex(path)
+        self.chapter_seconds, self.topics = chapter_seconds, tuple(topics)
+        self._retention, self._now = retention, now
+        self._next_cleaning = 0.0
+        with self.index.transaction(f"prepare {path}") as connection:
+            # Messages number on from the clock: those of an index made anew come after the old.
+            connection.execute(
+                "INSERT INTO sqlite_sequence (name, seq) SELECT 'outbox', ? "
+                "WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')",
+                (int(now() * 1000),),
+            )
+
+    def page(self, stream: str, config_hash: str) -> StreamPage:
+        """Where a stream is written, and where it stood."""
+        return StreamPage(self, stream, config_hash)
+
+    def clean(self) -> int:
+        """Delete what is older or more than wanted, now and then; how many chapters it was."""
+        now = self._now()
+        if now < self._next_cleaning:
+            return 0
+        self._next_cleaning = now + RETENTION_EVERY_SECONDS
+        doomed = self._too_old(now) if self._retention.seconds is not None else []
+        if self._retention.num_bytes is not None and not doomed:
+            doomed = self._too_many(self._retention.num_bytes)
+        for media_id in doomed:
+            with self.index.transaction(f"delete chapter {media_id}") as connection:
+                forget_segments(connection, media_id)
+                connection.execute("DELETE FROM media WHERE id = ?", (media_id,))
+        with self.index.transaction("delete messages that were delivered") as connection:
+            connection.execute(
+                "DELETE FROM outbox WHERE number <= (SELECT min(number) FROM deliveries) "
+                "AND number < (SELECT max(number) FROM outbox) - ?",
+                (_OUTBOX_ROWS,),
+            )
+        return len(doomed)
+
+    def _finished(self) -> list[tuple[str, float]]:
+        """Chapters that are done, and when they ended, the oldest first."""
+        rows = self.index.fetch(
+            "SELECT m.id, m.stop_ticks, m.time_base FROM media m WHERE m.status = 'done' "
+            "AND m.stream IN (SELECT name FROM streams) AND m.stop_ticks IS NOT NULL"
+        )
+        ended = [(media_id, _seconds(ticks, base)) for media_id, ticks, base in rows]
+        return sorted(ended, key=lambda row: row[1])
+
+    def _too_old(self, now: float) -> list[str]:
+        assert self._retention.seconds is not None
+        before = now - self._retention.seconds
+        return [media_id for media_id, ended in self._finished() if ended < before]
+
+    def _too_many(self, num_bytes: int) -> list[str]:
+        (pages,), (free,), (size,) = (
+            self.index.fetch(f"PRAGMA {name}")[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        if (pages - free) * size <= num_bytes:
+            return []
+        return [media_id for media_id, _ in self._finished()[:1]]
+
+    def messages(self, sink: str, limit: int) -> list[Message]:
+        """Those that a sink has not taken, the oldest first; a new sink begins with now."""
+        rows = self.index.fetch("SELECT number FROM deliveries WHERE sink = ?", sink)
+        if not rows:
+            (last,) = self.index.fetch("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")[0]
+            self.delivered(sink, last)
+            return []
+        found = self.index.fetch(
+            "SELECT number, id, topic, message FROM outbox WHERE number > ? ORDER BY number "
+            "LIMIT ?",
+            rows[0][0],
+            limit,
+        )
+        return [Message(*row) for row in found]
+
+    def delivered(self, sink: str, number: int) -> None:
+        """A sink has taken all up to there."""
+        with self.index.transaction(f"note what {sink} has taken") as connection:
+            connection.execute("INSERT OR REPLACE INTO deliveries VALUES (?, ?)", (sink, number))
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        self.index.close()
+
+
+def _seconds(ticks: int, time_base: str) -> float:
+    top, _, bottom = time_base.partition("/")
+    return ticks * int(top) / int(bottom or 1)
+
+
+class StreamPage:
+    """The sink of one live stream; made by `LiveBook.page`, used by one thread.
+
+    Args:
+        book: Whose page it is.
+        stream: Id.
+        config_hash: Of all that outcomes depend on; a changed one begins a new chapter.
+    """
+
+    def __init__(self, book: LiveBook, stream: str, config_hash: str) -> None:
+        self._book, self._stream, self._hash = book, stream, config_hash
+        self._chapter: MediaSink | None = None
+        self._chapter_from = 0
+        self.position: Position | None = None
+        """After the last item that is stored."""
+        self.checkpoint: bytes | None = None
+        """Of the session; `None` where the configuration is another one now."""
+        self.events = EventState()
+        rows = book.index.fetch(
+            "SELECT media_id, config_hash, stop_ordinal, after_ticks, events FROM streams "
+            "WHERE name = ?",
+            stream,
+        )
+        if rows:
+            media_id, stored_hash, stop, after, events = rows[0]
+            self.position = Position(stop, after)
+            self.events = _load_events(events, stream)
+            if stored_hash == config_hash:
+                self.checkpoint = book.index.checkpoint(media_id)
+                self._go_on_with(media_id)
+            self._finish_others()
+
+    def _go_on_with(self, media_id: str) -> None:
+        media = self._book.index.find(media_id)
+        if media is not None and media.status == "running":
+            self._chapter = self._book.index.begin(media, self._hash)
+            rows = self._book.index.fetch(
+                "SELECT pts FROM windows WHERE media_id = ? ORDER BY first LIMIT 1", media_id
+            )
+            if rows:
+                self._chapter_from = int.from_bytes(rows[0][0][:8], "little", signed=True)
+
+    def _finish_others(self) -> None:
+        """Chapters that a killed process has left."""
+        index = self._book.index
+        current = self._chapter.media.id if self._chapter is not None else ""
+        for (media_id,) in index.fetch(
+            "SELECT id FROM media WHERE stream = ? AND status = 'running' AND id <> ?",
+            self._stream,
+            current,
+        ):
+            MediaSink(index, index.get(media_id)).finish("forward")
+
+    def write(
+        self,
+        result: WindowResult,
+        checkpoint: bytes,
+        info: SourceInfo,
+        events: EventState,
+        changes: Sequence[EventChange] = (),
+    ) -> None:
+        """Store a window, the checkpoint that covers it, events and messages, or nothing.
+
+        Raises:
+            StoreError: The disk is full.
+        """
+        window, book = result.window, self._book
+        before, chapter = self._chapter, self._chapter_for(result, info)
+
+        def also(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    self._stream, chapter.media.id, self._hash, window.stop, int(window.pts[-1]),
+                    pickle.dumps(events, protocol=5),
+                ),
+            )  # fmt: skip
+            for change in changes:
+                _store_event(connection, change)
+            messages = [
+                *(("event", c.id, c.as_dict()) for c in changes if "event" in book.topics),
+                *(
+                    ("outcome", o.id, outcome_dict(o))
+                    for o in result.outcomes
+                    if "outcome" in book.topics
+                ),
+            ]
+            connection.executemany(
+                "INSERT OR IGNORE INTO outbox (topic, id, message) VALUES (?, ?, ?)",
+                ((topic, key, json.dumps(body)) for topic, key, body in messages),
+            )
+
+        chapter.write(result, checkpoint, also)
+        self._chapter = chapter
+        self.position = Position(window.stop, int(window.pts[-1]))
+        if before is not None and before is not chapter:
+            before.finish("forward")
+        book.clean()
+
+    def _chapter_for(self, result: WindowResult, info: SourceInfo) -> MediaSink:
+        window = result.window
+        start = int(window.pts[0])
+        if self._chapter is not None:
+            seconds = float((start - self._chapter_from) * window.time_base)
+            if seconds < self._book.chapter_seconds:
+                return self._chapter
+        self._chapter_from = start
+        path = f"{self._stream}/{_clock_name(window.pts_at(0).seconds)}"
+        media = replace(MediaRow(path).described(info), stream=self._stream)
+        return self._book.index.begin(media, self._hash)
+
+    def finish(self) -> None:
+        """The stream has ended: its last chapter is done."""
+        if self._chapter is not None:
+            self._chapter.finish("forward")
+            self._chapter = None
+
+
+def _load_events(data: bytes, stream: str) -> EventState:
+    try:
+        state = checkpoint.load_state(data, EventState)
+    except StoreError as exc:
+        raise StoreError(
+            f"cannot go on with stream {stream}: {exc}; give the job a new index"
+        ) from exc
+    assert isinstance(state, EventState)
+    return state
+
+
+def _store_event(connection: sqlite3.Connection, change: EventChange) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            change.event_id, change.stream, change.label, change.score,
+            str(change.start.time_base), change.start.ticks, change.stop.ticks, change.best.ticks,
+            change.phase == "end",
+        ),
+    )  # fmt: skip
+
+
+def outcome_dict(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as a message; without its embedding."""
+    return {
+        "id": outcome.id,
+        "stream": outcome.stream,
+        "ordinal": outcome.ordinal,
+        "seconds": outcome.pts.seconds,
+        "ticks": outcome.pts.ticks,
+        "recognizer": outcome.recognizer,
+        "labels": list(outcome.labels),
+        "scores": [round(score, 4) for score in outcome.scores],
+        **({"text": outcome.text} if outcome.text else {}),
+    }
+
+
+def _clock_name(seconds: float) -> str:
+    """A name that sorts by time; of a file, whose times are its own, by them."""
+    if seconds < 1e8:
+        return f"{seconds:012.3f}s"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")

@@ -1,0 +1,1 @@
+"""Operating a stream job: metrics, health, status, commands."""

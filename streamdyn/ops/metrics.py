@@ -1,0 +1,120 @@
+"""What a stream job tells Prometheus; names follow its rules, labels are few and bounded.
+
+`skip` is the policy's choice, `drop` overload, `error` a failed decode: three counters.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from streamdyn import __version__
+from streamdyn.receipt import STAGES, Receipt
+from streamdyn.timeline import WindowResult
+
+ACTIONS = {
+    "process": "num_processed",
+    "partial": "num_partial",
+    "skip": "num_skipped",
+    "drop": "num_dropped",
+    "error": "num_errors",
+}
+"""Label → field of a receipt."""
+_LATENCIES_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_STAGES_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+
+
+disable_created_metrics()
+
+
+class JobMetrics:
+    """The metrics of one job; may be told by several threads."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, says: str, *labels: str) -> Counter:
+            return Counter(name, says, labels, registry=self.registry)
+
+        def gauge(name: str, says: str, *labels: str) -> Gauge:
+            return Gauge(name, says, labels, registry=self.registry)
+
+        self._frames = counter(
+            "streamdyn_frames_total",
+            "Frames by what became of them: skip is the policy, drop overload, error decoding.",
+            "stream", "action",
+        )  # fmt: skip
+        self._media = counter(
+            "streamdyn_media_seconds_total", "Time of the stream that was watched.", "stream"
+        )
+        self._stages = Histogram(
+            "streamdyn_stage_duration_seconds",
+            "Work of a window, by stage.",
+            ("stage",),
+            buckets=_STAGES_SECONDS,
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "streamdyn_e2e_latency_seconds",
+            "From the arrival of the last frame of a window to its being stored.",
+            ("stream",),
+            buckets=_LATENCIES_SECONDS,
+            registry=self.registry,
+        )
+        self.up = gauge("streamdyn_stream_up", "1 while frames come.", "stream")
+        self.last_frame = gauge(
+            "streamdyn_last_frame_timestamp_seconds", "When the last frame came.", "stream"
+        )
+        self.lag = gauge(
+            "streamdyn_stream_lag_seconds", "Time of the stream that waits to be watched.", "stream"
+        )
+        self.reconnects = gauge(
+            "streamdyn_reconnects", "Connections made again, by reason.", "stream", "reason"
+        )
+        self.saved = gauge(
+            "streamdyn_compute_saved_ratio", "Frames that the recognizer did not see.", "stream"
+        )
+        self.disagreement = gauge(
+            "streamdyn_audit_disagreement_ratio",
+            "Estimated disagreement with a full pass, by the audits.",
+            "stream",
+        )
+        self.budget = gauge(
+            "streamdyn_budget_ratio", "Frames that may be recognized, under load.", "stream"
+        )
+        self.outputs = gauge(
+            "streamdyn_outputs", "Messages that a sink took, or tries that failed.",
+            "sink", "result",
+        )  # fmt: skip
+        gauge("streamdyn_build_info", "The version.", "version").labels(__version__).set(1)
+
+    def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
+        """A window is stored."""
+        spent = result.receipt + result.audit_receipt
+        # Audits are processed too, but were skipped.
+        counts = {action: getattr(result.receipt, name) for action, name in ACTIONS.items()}
+        for action, count in counts.items():
+            if count:
+                self._frames.labels(stream, action).inc(count)
+        window = result.window
+        self._media.labels(stream).inc(
+            float((int(window.pts[-1]) - int(window.pts[0])) * window.time_base)
+        )
+        self._observe_stages(spent)
+        if latency_seconds is not None:
+            self._latency.labels(stream).observe(latency_seconds)
+
+    def _observe_stages(self, spent: Receipt) -> None:
+        for stage in STAGES:
+            if milliseconds := getattr(spent, f"{stage}_ms"):
+                self._stages.labels(stage).observe(milliseconds / 1000)
+
+    def exposition(self) -> bytes:
+        """In Prometheus' text format."""
+        return generate_latest(self.registry)

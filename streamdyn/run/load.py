@@ -1,0 +1,76 @@
+"""Under load the budget shrinks first: the agent skips smarter before anything is dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from streamdyn.budget import Budget, BudgetMeter
+from streamdyn.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRule:
+    """How the share of items that may be recognized follows the lag.
+
+    Additive increase, multiplicative decrease, as TCP does (Jacobson 1988, section 3), so that
+    streams that share a recognizer come to fair shares without knowing of one another.
+
+    Args:
+        target_lag_seconds: Of media that waits: above it the share shrinks, below half of it it
+            grows.
+        shrink: Factor, in (0, 1).
+        grow: Added.
+        least_share: It does not shrink below.
+        every_seconds: Of media time between two changes.
+    """
+
+    target_lag_seconds: float = 2.0
+    shrink: float = 0.7
+    grow: float = 0.02
+    least_share: float = 0.005
+    every_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.shrink < 1 and 0 < self.least_share <= 1 and self.grow > 0):
+            raise ConfigError(
+                f"load needs shrink in (0, 1), least_share in (0, 1] and grow > 0, got {self}"
+            )
+
+
+@dataclass(slots=True)
+class LoadControl:
+    """Keeps the share of one stream.
+
+    Args:
+        rule: How.
+        budget: As configured; its share is the most that is given.
+    """
+
+    rule: LoadRule
+    budget: Budget
+    share: float = 1.0
+    """In force now."""
+    _changed_at: float = float("-inf")
+
+    def follow(self, meter: BudgetMeter, lag_seconds: float, media_seconds: float) -> BudgetMeter:
+        """The meter to go on with: the same one, or one of another share.
+
+        Args:
+            meter: In use.
+            lag_seconds: Media time that has come and was not watched.
+            media_seconds: Time of the stream now.
+        """
+        most = self.budget.share or 1.0
+        share = min(self.share, most)
+        if media_seconds - self._changed_at < self.rule.every_seconds:
+            return meter
+        if lag_seconds > self.rule.target_lag_seconds:
+            share = max(self.rule.least_share, share * self.rule.shrink)
+        elif lag_seconds < self.rule.target_lag_seconds / 2:
+            share = min(most, share + self.rule.grow)
+        if share == self.share:
+            return meter
+        self.share, self._changed_at = share, media_seconds
+        # From now on: what was spent at another share is not made up for.
+        limited = share if share < 1 else self.budget.share
+        return BudgetMeter(replace(self.budget, share=limited))

@@ -1,0 +1,280 @@
+"""One live stream from its packets to its rows, for weeks: what every runner of a stream job does.
+
+```
+Live ─▶ LiveCursor ─▶ Session ─▶ recognizer
+                         │ window
+                         ▼
+        EventTracker ─▶ StreamPage.write: window, checkpoint, events, messages in one transaction
+```
+
+Whatever fails but the configuration is waited out: the worker begins anew after its last stored
+window, with the state it had there.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from streamdyn import checkpoint
+from streamdyn.audit import AuditRule
+from streamdyn.budget import Budget, BudgetMeter
+from streamdyn.checkpoint import SessionState, starting_state
+from streamdyn.engine import Session
+from streamdyn.errors import ConfigError
+from streamdyn.events import EventRule, EventTracker
+from streamdyn.index.live_book import LiveBook, StreamPage
+from streamdyn.protocols import WHOLE_STREAM, Policy, Recognizer
+from streamdyn.receipt import Receipt
+from streamdyn.run.load import LoadControl, LoadRule
+from streamdyn.run.local import drive
+from streamdyn.sources.live import Live, LiveCursor, Receiver, Reconnect, redacted
+from streamdyn.timeline import WindowResult
+
+logger = logging.getLogger(__name__)
+State = Literal["starting", "watching", "paused", "failed", "ended"]
+LATENCIES = 512
+"""Last ones that percentiles are made of."""
+
+
+class Told(Protocol):
+    """Who is told of every stored window."""
+
+    def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
+        """It is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTask:
+    """What a worker watches, and how."""
+
+    stream: str
+    source: Live
+    policy: Policy[Any]
+    config_hash: str
+    audit: AuditRule = field(default_factory=AuditRule)
+    budget: Budget = field(default_factory=Budget)
+    events: EventRule = field(default_factory=EventRule)
+    load: LoadRule = field(default_factory=LoadRule)
+
+    def __post_init__(self) -> None:
+        if self.policy.lookahead >= WHOLE_STREAM:
+            raise ConfigError(
+                f"stream {self.stream}: policy {self.policy.name} wants to see a stream from end "
+                "to end before it decides, and a live one has no end; use one that looks ahead "
+                "less, such as keyframe, stride, packet_motion or agreement"
+            )
+
+
+@dataclass(slots=True)
+class StreamStatus:
+    """How a stream fares; written by its worker, read by others."""
+
+    stream: str
+    address: str
+    state: State = "starting"
+    receipt: Receipt = field(default_factory=Receipt)
+    """Since the worker began, audits included."""
+    agreement: float | None = None
+    num_audits: int = 0
+    num_events: int = 0
+    num_restarts: int = 0
+    last_error: str = ""
+    share: float = 1.0
+    """Of the items that may be recognized, under load."""
+    last_item_seconds: float | None = None
+    """Time of the last stored item."""
+    backlog_seconds: float = 0.0
+    connection: str = "connecting"
+    reconnects: dict[str, int] = field(default_factory=dict)
+    last_packet_at: float | None = None
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
+    """Seconds from the arrival of the last item of a window to its being stored."""
+
+
+class StreamWorker:
+    """Watches one live stream until it is told to stop.
+
+    Args:
+        task: What.
+        book: Where results go.
+        recognizer: Set up; may be shared by workers that take turns.
+        told: Of every stored window.
+    """
+
+    def __init__(
+        self, task: StreamTask, book: LiveBook, recognizer: Recognizer, told: Told
+    ) -> None:
+        self._task, self._book, self._recognizer, self._told = task, book, recognizer, told
+        self._is_over, self._is_paused = threading.Event(), threading.Event()
+        self._cursor: LiveCursor | None = None
+        self._receiver: Receiver | None = None
+        self._load = LoadControl(task.load, task.budget)
+        self.status = StreamStatus(task.stream, task.source.address.name)
+
+    def run(self) -> None:
+        """Watch until told to stop, or until a file has ended.
+
+        Raises:
+            ConfigError: A part does not suit the stream.
+        """
+        try:
+            self._run()
+        finally:
+            self._hang_up()
+
+    def _run(self) -> None:
+        waits, num_failures = Reconnect(), 0
+        while not self._is_over.is_set():
+            if self._is_paused.is_set():
+                self._hang_up()
+                self.status.state, self.status.connection = "paused", "paused"
+                self._is_over.wait(0.2)
+                continue
+            began = time.monotonic()
+            try:
+                if self._watch():
+                    break
+            except ConfigError:
+                self.status.state = "failed"
+                raise
+            except Exception as exc:
+                held = time.monotonic() - began
+                num_failures = 1 if held > waits.stable_seconds else num_failures + 1
+                self._note_failure(exc, waits.wait_seconds(num_failures, 0.0))
+        if self.status.state != "failed":
+            self.status.state = "ended"
+
+    def _note_failure(self, exc: Exception, wait_seconds: float) -> None:
+        said = redacted(f"{type(exc).__name__}: {exc}")
+        logger.warning(
+            "%s: %s; going on in %.1f s", self._task.stream, said, wait_seconds,
+            exc_info=exc,
+        )  # fmt: skip
+        self.status.state, self.status.last_error = "failed", said
+        self.status.num_restarts += 1
+        self._is_over.wait(wait_seconds)
+
+    def _watch(self) -> bool:
+        """Go on after the last stored window; whether the stream has ended."""
+        task = self._task
+        page = self._book.page(task.stream, task.config_hash)
+        state = self._state(page)
+        tracker = EventTracker(task.events, task.stream, page.events)
+        # What comes while a failure is waited out is received all the same.
+        if self._receiver is None:
+            self._receiver = task.source.receive(page.position)
+        with closing(self._receiver.open(page.position)) as cursor:
+            self._cursor = cursor
+            self.status.state = "watching"
+            session = Session(
+                cursor,
+                task.policy,
+                self._recognizer,
+                audit=task.audit,
+                propagation="forward",
+                resume=state,
+            )
+            for result in drive(session, self._recognizer):
+                self._store(result, session.state, page, tracker, cursor)
+                if self._is_paused.is_set() and not self._is_over.is_set():
+                    return False
+            if self._is_paused.is_set() or self._is_over.is_set():
+                return self._is_over.is_set()
+        page.finish()
+        return True
+
+    def _state(self, page: StreamPage) -> SessionState:
+        task = self._task
+        if page.checkpoint is not None:
+            state = checkpoint.load(page.checkpoint, task.policy)
+            state.meter = BudgetMeter(task.budget)
+            state.stopped = False
+            return state
+        state = starting_state(task.policy, task.policy.initial_state(), task.budget)
+        if page.position is not None:
+            state.position = page.position
+        return state
+
+    def _store(
+        self,
+        result: WindowResult,
+        state: SessionState,
+        page: StreamPage,
+        tracker: EventTracker,
+        cursor: LiveCursor,
+    ) -> None:
+        changes = tracker.feed(result)
+        with result.receipt.timed("sink"):
+            page.write(result, checkpoint.dump(state), cursor.info, tracker.state, changes)
+        last_ticks = int(result.window.pts[-1])
+        cursor.spool.done(last_ticks)
+        seconds = result.window.pts_at(-1).seconds
+        waiting = cursor.waiting_seconds(last_ticks)
+        state.meter = self._load.follow(state.meter, waiting, seconds)
+        latency = cursor.latency_seconds(last_ticks)
+        self._note(result, state, cursor, len(changes), latency)
+        self._told.window(self._task.stream, result, latency)
+
+    def _note(
+        self,
+        result: WindowResult,
+        state: SessionState,
+        cursor: LiveCursor,
+        num_changes: int,
+        latency: float | None,
+    ) -> None:
+        status = self.status
+        status.receipt += result.receipt + result.audit_receipt
+        status.num_events += num_changes
+        status.share = self._load.share
+        status.last_item_seconds = result.window.pts_at(-1).seconds
+        if self._task.audit.rate:
+            status.agreement = state.tally.agreement().estimate
+            status.num_audits = state.tally.num_audits
+        if latency is not None:
+            status.latencies.append(latency)
+        self.refresh(cursor)
+
+    def refresh(self, cursor: LiveCursor | None = None) -> StreamStatus:
+        """The status, with what the connection says now."""
+        cursor = cursor or self._cursor
+        status = self.status
+        if cursor is not None and status.state == "watching":
+            ingest = cursor.ingest.status
+            status.connection = ingest.state
+            status.reconnects = {str(reason): n for reason, n in ingest.reconnects.items()}
+            status.last_packet_at = ingest.last_packet_at
+            status.last_error = ingest.last_error or status.last_error
+            status.backlog_seconds = cursor.backlog_seconds
+        return status
+
+    def _hang_up(self) -> None:
+        if self._receiver is not None:
+            self._receiver.close()
+            self._receiver = None
+
+    def pause(self) -> None:
+        """Hang up after the window that is open; go on with `go_on`."""
+        self._is_paused.set()
+        self._drain()
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._is_paused.clear()
+
+    def stop(self) -> None:
+        """End after what has come was watched."""
+        self._is_over.set()
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._receiver is not None:
+            self._receiver.ingest.hang_up()
+        if self._cursor is not None:
+            self._cursor.drain()
