@@ -19,6 +19,7 @@ use NAME FILE   show another file from its start (another resolution, for exampl
 ```
 """
 
+import pathlib
 import struct
 import sys
 import threading
@@ -39,7 +40,7 @@ LAUNCH = (
 
 def read_units(path):
     """Rate, and `(is_keyframe, bytes)` of every access unit."""
-    with open(path, "rb") as file:
+    with pathlib.Path(path).open("rb") as file:
         (rate,) = struct.unpack("<d", file.read(8))
         units = []
         while head := file.read(5):
@@ -154,6 +155,11 @@ class Server:
         return any(found)
 
 
+def say(line):
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def main():
     port, *cameras = sys.argv[1:]
     server = Server(int(port), dict(camera.split("=", 1) for camera in cameras))
@@ -167,13 +173,13 @@ def main():
     def answer(line):
         try:
             server.command(line)
-            print("ok", flush=True)
+            say("ok")
         except Exception as exc:  # The answer says it.
-            print(f"error {exc!r}", flush=True)
+            say(f"error {exc!r}")
         return False
 
     threading.Thread(target=serve_commands, daemon=True).start()
-    print("ready", flush=True)
+    say("ready")
     loop.run()
 
 

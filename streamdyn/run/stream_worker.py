@@ -215,8 +215,7 @@ class StreamWorker:
         last_ticks = int(result.window.pts[-1])
         cursor.spool.done(last_ticks)
         seconds = result.window.pts_at(-1).seconds
-        waiting = cursor.waiting_seconds(last_ticks)
-        state.meter = self._load.follow(state.meter, waiting, seconds)
+        state.meter = self._load.follow(state.meter, cursor.spool.waiting_seconds, seconds)
         latency = cursor.latency_seconds(last_ticks)
         self._note(result, state, cursor, len(changes), latency)
         self._told.window(self._task.stream, result, latency)
@@ -251,7 +250,7 @@ class StreamWorker:
             status.reconnects = {str(reason): n for reason, n in ingest.reconnects.items()}
             status.last_packet_at = ingest.last_packet_at
             status.last_error = ingest.last_error or status.last_error
-            status.backlog_seconds = cursor.backlog_seconds
+            status.backlog_seconds = cursor.spool.waiting_seconds
         return status
 
     def _hang_up(self) -> None:

@@ -33,19 +33,20 @@ class Connection:
     Args:
         address: What to open.
         stall_seconds: A read that takes longer fails.
+        may_skip: See `Address.options`.
 
     Raises:
         SourceError: It cannot be opened, or has no video.
     """
 
-    def __init__(self, address: Address, stall_seconds: float) -> None:
+    def __init__(self, address: Address, stall_seconds: float, *, may_skip: bool = False) -> None:
         self.address = address
         waits = None if address.is_file else (OPEN_SECONDS, stall_seconds)
         try:
             self.container = av.open(
                 address.location,
                 format=address.format,
-                options=address.options(stall_seconds),
+                options=address.options(stall_seconds, may_skip=may_skip),
                 timeout=waits,
             )
         except (av.error.FFmpegError, OSError, ValueError) as exc:

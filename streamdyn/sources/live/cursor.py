@@ -17,7 +17,7 @@ from streamdyn.receipt import Receipt
 from streamdyn.sources.decode import GopDecoder
 from streamdyn.sources.gops import Gop, GopBuilder, Pending
 from streamdyn.sources.live.ingest import Ingest
-from streamdyn.sources.live.packets import TICKS_PER_SECOND, TIME_BASE, LivePacket, Section
+from streamdyn.sources.live.packets import TIME_BASE, LivePacket, Section
 from streamdyn.sources.live.spool import Spool, SpoolReader
 from streamdyn.sources.pictures import PICTURE_GRADES, PictureCursor
 from streamdyn.sources.reorder import Coded
@@ -42,15 +42,18 @@ class LagRule:
     overload: Overload
     max_lag_seconds: float
 
-    def drop_until(self, ticks: int, newest_ticks: int) -> int | None:
-        """Drop items up to there, since one of these ticks is only watched now."""
+    def is_dropping(self, waiting_seconds: float, *, was: bool) -> bool:
+        """Whether items are to be dropped.
+
+        Args:
+            waiting_seconds: Media that has come and was not looked at.
+            was: Whether they were up to now: it goes on for a while, not to begin again at once.
+        """
         if self.overload not in ("drop_oldest", "newest_only"):
-            return None
-        allowed = self.max_lag_seconds * TICKS_PER_SECOND
-        if newest_ticks - ticks <= allowed:
-            return None
-        # Not to the very limit, where it would be crossed again at once.
-        return newest_ticks - (0 if self.overload == "newest_only" else round(allowed / 2))
+            return False
+        if not was:
+            return waiting_seconds > self.max_lag_seconds
+        return waiting_seconds > (self.max_lag_seconds / 2 if self.overload == "drop_oldest" else 0)
 
 
 class LiveGops(GopBuilder):
@@ -127,19 +130,10 @@ class LiveCursor(PictureCursor):
         self._arrivals: dict[int, float] = {}  # By ticks, of items handed out.
         self._num_missed = 0
         self._is_draining = False
+        self._is_dropping = False
+        self._skip_until = 0
         self._closing: list[Callable[[], None]] = []
-        self.handed_ticks = after
-        """Of the last item that was handed out."""
         self.info = _info(stream, spool.section)
-
-    @property
-    def backlog_seconds(self) -> float:
-        """Media time that has come and was not handed out."""
-        return 0.0 if self.handed_ticks is None else self.waiting_seconds(self.handed_ticks)
-
-    def waiting_seconds(self, ticks: int) -> float:
-        """Media time that has come after an item."""
-        return max(0.0, ((self.spool.last_ticks or ticks) - ticks) / TICKS_PER_SECOND)
 
     def latency_seconds(self, ticks: int) -> float | None:
         """Since an item came; `None` where that is not known any more."""
@@ -154,20 +148,33 @@ class LiveCursor(PictureCursor):
 
     def next_block(self) -> Block | None:
         """The next items in pts order, undecoded; waits for them."""
+        while (block := self._wait_for_block()) is not None:
+            if block.stop > self._skip_until:
+                return block.slice(max(0, self._skip_until - block.first), len(block))
+            self.release(block.stop)
+        return None
+
+    def _wait_for_block(self) -> Block | None:
         block, is_over = None, False
         while block is None and not is_over:
             record = self._reader.next(WAIT_SECONDS, lambda: self._is_draining)
             with self._receipt.timed("demux"):
                 if record is None:
                     is_over = self._reader.has_ended or self._is_draining
-                    block = self._builder.flush() if is_over else self._builder.certain()
+                    block = self._held_back(is_over)
                 elif isinstance(record, Section):
                     block = self._begin(record)
                 else:
                     block = self._feed(record)
-        if block is not None:
-            self.handed_ticks = int(block.pts[-1])
         return block
+
+    def _held_back(self, is_over: bool) -> Block | None:
+        """What can be handed out though nothing comes."""
+        section = self._section
+        hung_up = self.ingest.status.connected_at is None and not (
+            section and section.is_repeatable
+        )
+        return self._builder.flush() if is_over or hung_up else self._builder.certain()
 
     def _begin(self, section: Section) -> Block | None:
         before, self._section = self._section, section
@@ -186,10 +193,10 @@ class LiveCursor(PictureCursor):
         packet.is_keyframe = record.keyframe
         if record.keyframe:
             self._section_of[builder.next_number] = section
-        if not self._is_draining:
-            newest = self.spool.last_ticks or record.ticks
-            until = self._rule.drop_until(record.ticks, newest)
-            builder.drop_until = until if until is not None else builder.drop_until
+        waiting = 0.0 if self._is_draining else self._reader.waiting_seconds
+        self._is_dropping = self._rule.is_dropping(waiting, was=self._is_dropping)
+        if self._is_dropping:
+            builder.drop_until = max(record.ticks, builder.drop_until or record.ticks)
         is_first, self._is_first = self._is_first, False
         coded = Coded(packet, record.ticks, record.keyframe, record.disposable, record.shown)
         self._receipt.num_demuxed += 1
@@ -224,9 +231,8 @@ class LiveCursor(PictureCursor):
             del self._decoders[section]
 
     def hop_to(self, ordinal: int) -> None:
-        """Read past the items before `ordinal` without decoding any; waits for them."""
-        while self._builder.next_ordinal < ordinal and self.next_block() is not None:
-            self.release(self._builder.next_ordinal)
+        """Read past the items before `ordinal` without decoding any."""
+        self._skip_until = max(self._skip_until, ordinal)
 
     def take_receipt(self) -> Receipt:
         """What was spent since the last call."""

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 State = Literal["connecting", "up", "waiting", "ended", "failed"]
 Reason = Literal["refused", "broken", "stalled", "ended", "asked"]
 """Why a connection is made again."""
+VAIN_CONNECTIONS = 5
+"""In a row that brought nothing new; after them a segment that cannot be had is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Ingest(threading.Thread):
         self._again = threading.Event()
         self._random = random.Random()
         self._waiting_since: float | None = None  # For a keyframe; `None` in a section.
+        self._num_vain = 0
+        self._is_refusing = False  # The wait is of our making.
         self._pace_from: tuple[float, int] | None = None  # Of the pace.
         self.status = IngestStatus()
 
@@ -141,9 +145,12 @@ class Ingest(threading.Thread):
         """One connection; why it ended (`None`: for good), and what was said."""
         self.status.state = "connecting"
         self._again.clear()
+        may_skip = self._num_vain >= VAIN_CONNECTIONS
+        self._num_vain += 1
         try:
-            connection = Connection(self._address, self._reconnect.stall_seconds)
+            connection = Connection(self._address, self._reconnect.stall_seconds, may_skip=may_skip)
         except SourceError as exc:
+            self._num_vain -= 1
             return "refused", str(exc)
         with closing(connection):
             self.status.connected_at = time.time()
@@ -183,7 +190,10 @@ class Ingest(threading.Thread):
             yield self._packet(arrival)
 
     def _wait_for_keyframe(self, since: float) -> None:
-        self.status.num_before_keyframe += 1
+        if self._is_refusing:
+            self.status.num_refused += 1
+        else:
+            self.status.num_before_keyframe += 1
         if time.monotonic() - since > self._reconnect.stall_seconds:
             raise StalledError(
                 f"{self._address.name} sent packets, and none that decoding can begin with"
@@ -199,7 +209,7 @@ class Ingest(threading.Thread):
                 number,
                 **connection.parameters(),
                 anchor_ticks=anchor,
-                is_repeatable=self._timekeeper.is_repeatable,
+                is_repeatable=self._timekeeper.is_repeatable and not self._loop,
             )
         )
 
@@ -231,20 +241,18 @@ class Ingest(threading.Thread):
         status.num_packets += 1
         status.num_bytes += len(packet.data)
         status.last_packet_at = packet.arrived_at
-        if self._is_behind(packet):
-            status.num_refused += 1
-            return False
-        if self._spool.append(packet):
-            return True
+        if not self._is_behind():
+            if self._spool.append(packet):
+                self._is_refusing, self._num_vain = False, 0
+                return True
+            status.last_error = f"no room for packets in {self._spool.folder}"
         status.num_refused += 1
-        status.last_error = f"no room for packets in {self._spool.folder}"
+        self._is_refusing = not packet.disposable
         return packet.disposable
 
-    def _is_behind(self, packet: LivePacket) -> bool:
-        done = self._spool.done_ticks
-        if self._refuse_after_seconds is None or done is None:
-            return False
-        return packet.ticks - done > self._refuse_after_seconds * TICKS_PER_SECOND
+    def _is_behind(self) -> bool:
+        limit = self._refuse_after_seconds
+        return limit is not None and self._spool.waiting_seconds > limit
 
     def connect_again(self) -> None:
         """Hang up at the next packet and connect anew."""

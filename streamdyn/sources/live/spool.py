@@ -23,18 +23,42 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from streamdyn.errors import StoreError
-from streamdyn.sources.live.packets import LivePacket, Section
+from streamdyn.sources.live.packets import TICKS_PER_SECOND, LivePacket, Section
 
 _HEAD = struct.Struct("<BBIIqqd")
 """Kind, flags, length of the data, its CRC-32, pts, dts, arrival."""
 _SECTION, _PACKET = 1, 2
 _KEYFRAME, _DISPOSABLE, _SHOWN, _HAS_DTS = 1, 2, 4, 8
+LONGEST_STEP = TICKS_PER_SECOND
+"""Of media time between two packets; more is a gap, in which nothing came."""
 Record = Section | LivePacket
+
+
+@dataclass(slots=True)
+class MediaMeter:
+    """Adds up how much media packets hold, gaps left out."""
+
+    ticks: int = 0
+    _last: int | None = None
+    _section: int = -1
+
+    def begin(self, section: Section) -> None:
+        """The packets that follow are of this section; what lies before another one is a gap."""
+        if section.number != self._section:
+            self._section, self._last = section.number, None
+
+    def add(self, packet: LivePacket) -> int:
+        """The sum after another packet."""
+        now = packet.ticks if packet.dts is None else packet.dts
+        if self._last is not None:
+            self.ticks += min(max(0, now - self._last), LONGEST_STEP)
+        self._last = now
+        return self.ticks
 
 
 @dataclass(slots=True)
@@ -48,6 +72,8 @@ class SpoolFile:
     num_packets: int = 0
     last_ticks: int = -1
     """Greatest pts in it."""
+    meter: MediaMeter = field(default_factory=MediaMeter)
+    """As it stood before its first packet."""
 
 
 class Spool:
@@ -87,6 +113,10 @@ class Spool:
         """Greatest pts that was stored."""
         self.num_lost = 0
         """Packets that were deleted before they were read, or that the disk had no room for."""
+        self.meter = MediaMeter()
+        """Of all that was stored."""
+        self._marks: deque[tuple[int, int]] = deque()  # (pts, meter) of what is not done.
+        self._done_media = 0
         self._file: BinaryIO | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +128,7 @@ class Spool:
 
     def _take_stock(self) -> None:
         for path in sorted(self.folder.glob("*.spool")):
-            file = SpoolFile(int(path.stem), path)
+            file = SpoolFile(int(path.stem), path, meter=replace(self.meter))
             with path.open("rb") as stored:
                 while (record := read_record(stored)) is not None:
                     file.num_bytes = stored.tell()
@@ -112,11 +142,13 @@ class Spool:
     def _note(self, file: SpoolFile, record: Record) -> None:
         if isinstance(record, Section):
             self.section, self.last_dts = record, None
+            self.meter.begin(record)
             return
         file.num_packets += 1
         file.last_ticks = max(file.last_ticks, record.ticks)
         self.last_ticks = max(self.last_ticks or record.ticks, record.ticks)
         self.last_dts = record.dts if record.dts is not None else record.ticks
+        self._marks.append((record.ticks, self.meter.add(record)))
 
     @property
     def num_bytes(self) -> int:
@@ -127,6 +159,7 @@ class Spool:
     def begin(self, section: Section) -> None:
         """The packets that follow are of a new section; its first one is a keyframe."""
         self.section, self.last_dts = section, None
+        self.meter.begin(section)
         self._close_file()
 
     def append(self, packet: LivePacket) -> bool:
@@ -181,7 +214,7 @@ class Spool:
         self._file = path.open("wb")
         head = _HEAD.pack(_SECTION, 0, len(data), zlib.crc32(data), 0, 0, 0.0)
         with self.changed:
-            self.files.append(SpoolFile(number, path))
+            self.files.append(SpoolFile(number, path, meter=replace(self.meter)))
         self._file.write(head + data)
         with self.changed:
             self.files[-1].num_bytes = len(head) + len(data)
@@ -215,7 +248,14 @@ class Spool:
         """All up to this pts is committed."""
         with self.changed:
             self.done_ticks = ticks
+            while self._marks and self._marks[0][0] <= ticks:
+                self._done_media = self._marks.popleft()[1]
             self.changed.notify_all()
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Of media that is stored and not done."""
+        return (self.meter.ticks - self._done_media) / TICKS_PER_SECOND if self._marks else 0.0
 
     def end(self) -> None:
         """Nothing more will come."""
@@ -244,6 +284,7 @@ class SpoolReader:
         self._number = 0
         self._offset = 0
         self._had_gap = False
+        self._meter = MediaMeter()
         self._stored: BinaryIO | None = None
         if after_ticks is not None:
             with spool.changed:
@@ -268,6 +309,7 @@ class SpoolReader:
             except FileNotFoundError:  # Deleted since: counted when its place is taken.
                 return self.next(seconds, is_over)
             self._offset = 0
+            self._meter = replace(file.meter)
         record = read_record(self._stored)
         if record is None:
             raise StoreError(
@@ -275,6 +317,10 @@ class SpoolReader:
                 "delete the folder to go on with what the stream sends from now on"
             )
         self._offset = self._stored.tell()
+        if isinstance(record, LivePacket):
+            self._meter.add(record)
+        else:
+            self._meter.begin(record)
         return record
 
     @property
@@ -304,6 +350,11 @@ class SpoolReader:
         if self._stored is not None:
             self._stored.close()
             self._stored = None
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Of media that is stored and was not read."""
+        return (self._spool.meter.ticks - self._meter.ticks) / TICKS_PER_SECOND
 
     def take_gap(self) -> bool:
         """Whether packets before the last record were deleted unread; asked once."""

@@ -82,15 +82,24 @@ class Address:
         """Of the container, where FFmpeg cannot find it out."""
         return {"device": "v4l2", "mpegts": "mpegts"}.get(self.kind)
 
-    def options(self, stall_seconds: float) -> dict[str, str]:
-        """For FFmpeg: TCP for RTSP, timeouts in the protocol, a short look at the start."""
+    def options(self, stall_seconds: float, *, may_skip: bool = False) -> dict[str, str]:
+        """For FFmpeg: TCP for RTSP, timeouts in the protocol, a short look at the start.
+
+        Args:
+            stall_seconds: A read that takes longer fails.
+            may_skip: Segments of HLS that cannot be had are left out.
+        """
         microseconds = str(int(stall_seconds * 1e6))
         options = {"fflags": "+genpts", "fpsprobesize": "0"}
         if self.kind == "rtsp":
             options |= {"rtsp_transport": "tcp", "timeout": microseconds}
         elif self.kind == "hls":
             # From the oldest segment on: what was seen is recognized, what was missed is not lost.
-            options |= {"live_start_index": "-100000", "rw_timeout": microseconds}
+            options |= {
+                "live_start_index": "-100000",
+                "seg_max_retry": "0" if may_skip else "1000000",
+                "rw_timeout": microseconds,
+            }
         elif self.kind != "file":
             options |= {"rw_timeout": microseconds} if self.kind != "device" else {}
         return options
