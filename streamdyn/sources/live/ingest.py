@@ -191,6 +191,7 @@ class Ingest(threading.Thread):
 
     def _wait_for_keyframe(self, since: float) -> None:
         if self._is_refusing:
+            self.status.num_packets += 1
             self.status.num_refused += 1
         else:
             self.status.num_before_keyframe += 1
