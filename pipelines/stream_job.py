@@ -111,12 +111,12 @@ class StreamJob:
         self._lock = threading.RLock()
         self._recognizer: Recognizer = config.recognizer.build("recognizer")
         tasks = [task_of(job, name, self._recognizer) for name in config.streams]
-        outlets = [*outlets, *(outlet_of(job, sink) for sink in config.sinks)]
+        outlets = [*outlets, *self.outlets_of(job)]
         with write_explained(job.index):
             job.index.parent.mkdir(parents=True, exist_ok=True)
         self._recognizer.setup(config.device)
         places = config.workers or os.cpu_count() or 1
-        self._shared = TakingTurns(self._recognizer, places)
+        self._shared: Recognizer = TakingTurns(self._recognizer, places)
         days, gigabytes = config.retention.days, config.retention.gigabytes
         self.book = LiveBook(
             job.index,
@@ -134,6 +134,15 @@ class StreamJob:
         self._tasks = {task.stream: task for task in tasks}
         self._couriers = [Courier(self.book, outlet) for outlet in outlets]
         self.ops: OpsServer | None = None
+
+    @staticmethod
+    def outlets_of(job: Job) -> list[Outlet]:
+        """The sinks of a job."""
+        return [outlet_of(job, sink) for sink in job.config.sinks]
+
+    def use(self, recognizer: Recognizer) -> None:
+        """Let another recognizer look, set up, before the job runs."""
+        self._recognizer = self._shared = recognizer
 
     def run(self) -> None:
         """Watch until `stop`, or until every stream has ended.

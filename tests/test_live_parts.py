@@ -201,7 +201,7 @@ def packet(number: int, *, gop: int = 5, size: int = 100) -> LivePacket:
     )
 
 
-SECTION = Section(1, "h264", b"\x01\x02", 640, 360, 77, is_repeatable=False)
+SECTION = Section(1, "h264", b"\x01\x02", 640, 360, 77, goes_back=False)
 
 
 def read_all(reader: SpoolReader) -> list[Record]:

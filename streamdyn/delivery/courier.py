@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,14 +63,15 @@ class Courier(threading.Thread):
         self, book: LiveBook, outlet: Outlet, *, longest_wait_seconds: float = 30.0
     ) -> None:
         super().__init__(name=f"courier {outlet.name}", daemon=True)
-        self._book, self._outlet = book, outlet
+        self.book, self.outlet = book, outlet
         self._longest_wait_seconds = longest_wait_seconds
         self._is_over = threading.Event()
+        self._until = 0.0  # Of tries after the stop.
         self.status = CourierStatus(outlet.name)
         book.messages(outlet.name, 0)  # A new sink begins with what comes from now on.
 
     def run(self) -> None:
-        """Deliver until told to stop, then what is left, unless the sink fails."""
+        """Deliver until told to stop, then what is left."""
         num_failures = 0
         while True:
             try:
@@ -77,42 +79,45 @@ class Courier(threading.Thread):
             except StreamdynError as exc:
                 num_failures += 1
                 self._note(str(exc))
-                if self._is_over.is_set():
+                if self._is_over.is_set() and time.monotonic() > self._until:
                     break
                 wait = min(self._longest_wait_seconds, 0.5 * 2.0 ** min(num_failures, 20))
-                self._is_over.wait(wait * random.uniform(0.7, 1.0))
+                self._pause(wait * random.uniform(0.7, 1.0))
                 continue
-            num_failures = 0
-            self.status.is_failing = False
-            if num_sent == 0 and self._is_over.wait(POLL_SECONDS) and not self.deliver_rest():
-                break
-        self._outlet.close()
+            num_failures, self.status.is_failing = 0, False
+            if num_sent == 0:
+                if self._is_over.is_set():
+                    break
+                self._is_over.wait(POLL_SECONDS)
+        self.outlet.close()
 
-    def deliver_rest(self) -> bool:
-        """Whether there was something left to deliver."""
-        return bool(self.deliver())
+    def _pause(self, seconds: float) -> None:
+        """Before the next try; a short one once it was told to stop."""
+        if self._is_over.wait(seconds):
+            time.sleep(POLL_SECONDS)
 
     def deliver(self) -> int:
         """One batch; how many messages it was, those that the sink does not want included."""
-        messages = self._book.messages(self._outlet.name, BATCH)
-        wanted = [m for m in messages if m.topic in self._outlet.topics]
+        messages = self.book.messages(self.outlet.name, BATCH)
+        wanted = [m for m in messages if m.topic in self.outlet.topics]
         if not messages:
             return 0
-        taken = self._outlet.send(wanted) if wanted else 0
+        taken = self.outlet.send(wanted) if wanted else 0
         self.status.num_sent += taken
         last = messages[-1] if taken == len(wanted) else wanted[taken - 1]
-        self._book.delivered(self._outlet.name, last.number)
+        self.book.delivered(self.outlet.name, last.number)
         return len(messages)
 
     def _note(self, said: str) -> None:
         status = self.status
         if not status.is_failing:
-            logger.warning("%s: %s; messages wait", self._outlet.name, said)
+            logger.warning("%s: %s; messages wait", self.outlet.name, said)
         status.is_failing = True
         status.num_failures += 1
         status.last_error = said
 
     def stop(self, seconds: float = 10.0) -> None:
-        """Deliver what is left, for so long at most."""
+        """Deliver what is left, for about so long at most; the rest waits for the next run."""
+        self._until = time.monotonic() + seconds
         self._is_over.set()
-        self.join(seconds)
+        self.join(2 * seconds)

@@ -99,26 +99,34 @@ class LiveBook:
         """Where a stream is written, and where it stood."""
         return StreamPage(self, stream, config_hash)
 
-    def clean(self) -> int:
-        """Delete what is older or more than wanted, now and then; how many chapters it was."""
+    def clean_now_and_then(self) -> None:
+        """Every `RETENTION_EVERY_SECONDS`."""
         now = self._now()
-        if now < self._next_cleaning:
-            return 0
-        self._next_cleaning = now + RETENTION_EVERY_SECONDS
-        doomed = self._too_old(now) if self._retention.seconds is not None else []
-        if self._retention.num_bytes is not None and not doomed:
-            doomed = self._too_many(self._retention.num_bytes)
+        if now >= self._next_cleaning:
+            self._next_cleaning = now + RETENTION_EVERY_SECONDS
+            self.clean()
+
+    def clean(self) -> int:
+        """Delete what is older or more than wanted; how many chapters it was."""
+        doomed = self._too_old() if self._retention.seconds is not None else []
         for media_id in doomed:
-            with self.index.transaction(f"delete chapter {media_id}") as connection:
-                forget_segments(connection, media_id)
-                connection.execute("DELETE FROM media WHERE id = ?", (media_id,))
+            self._delete(media_id)
+        num_deleted = len(doomed)
+        while self._holds_too_much() and (finished := self._finished()):
+            self._delete(finished[0][0])
+            num_deleted += 1
         with self.index.transaction("delete messages that were delivered") as connection:
             connection.execute(
                 "DELETE FROM outbox WHERE number <= (SELECT min(number) FROM deliveries) "
                 "AND number < (SELECT max(number) FROM outbox) - ?",
                 (_OUTBOX_ROWS,),
             )
-        return len(doomed)
+        return num_deleted
+
+    def _delete(self, media_id: str) -> None:
+        with self.index.transaction(f"delete chapter {media_id}") as connection:
+            forget_segments(connection, media_id)
+            connection.execute("DELETE FROM media WHERE id = ?", (media_id,))
 
     def _finished(self) -> list[tuple[str, float]]:
         """Chapters that are done, and when they ended, the oldest first."""
@@ -129,19 +137,19 @@ class LiveBook:
         ended = [(media_id, _seconds(ticks, base)) for media_id, ticks, base in rows]
         return sorted(ended, key=lambda row: row[1])
 
-    def _too_old(self, now: float) -> list[str]:
+    def _too_old(self) -> list[str]:
         assert self._retention.seconds is not None
-        before = now - self._retention.seconds
+        before = self._now() - self._retention.seconds
         return [media_id for media_id, ended in self._finished() if ended < before]
 
-    def _too_many(self, num_bytes: int) -> list[str]:
+    def _holds_too_much(self) -> bool:
+        if self._retention.num_bytes is None:
+            return False
         (pages,), (free,), (size,) = (
             self.index.fetch(f"PRAGMA {name}")[0]
             for name in ("page_count", "freelist_count", "page_size")
         )
-        if (pages - free) * size <= num_bytes:
-            return []
-        return [media_id for media_id, _ in self._finished()[:1]]
+        return bool((pages - free) * size > self._retention.num_bytes)
 
     def messages(self, sink: str, limit: int) -> list[Message]:
         """Those that a sink has not taken, the oldest first; a new sink begins with now."""
@@ -270,7 +278,7 @@ class StreamPage:
         self.position = Position(window.stop, int(window.pts[-1]))
         if before is not None and before is not chapter:
             before.finish("forward")
-        book.clean()
+        book.clean_now_and_then()
 
     def _chapter_for(self, result: WindowResult, info: SourceInfo) -> MediaSink:
         window = result.window

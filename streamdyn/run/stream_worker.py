@@ -33,7 +33,7 @@ from streamdyn.protocols import WHOLE_STREAM, Policy, Recognizer
 from streamdyn.receipt import Receipt
 from streamdyn.run.load import LoadControl, LoadRule
 from streamdyn.run.local import drive
-from streamdyn.sources.live import Live, LiveCursor, Receiver, Reconnect, redacted
+from streamdyn.sources.live import Live, LiveCursor, Receiver, redacted
 from streamdyn.timeline import WindowResult
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,8 @@ class StreamWorker:
     def __init__(
         self, task: StreamTask, book: LiveBook, recognizer: Recognizer, told: Told
     ) -> None:
-        self._task, self._book, self._recognizer, self._told = task, book, recognizer, told
+        self._task, self._book, self._recognizer = task, book, recognizer
+        self.told = told
         self._is_over, self._is_paused = threading.Event(), threading.Event()
         self._cursor: LiveCursor | None = None
         self._receiver: Receiver | None = None
@@ -126,13 +127,13 @@ class StreamWorker:
         try:
             self._run()
         finally:
-            self._hang_up()
+            self.hang_up()
 
     def _run(self) -> None:
-        waits, num_failures = Reconnect(), 0
+        waits, num_failures = self._task.source.reconnect, 0
         while not self._is_over.is_set():
             if self._is_paused.is_set():
-                self._hang_up()
+                self.hang_up()
                 self.status.state, self.status.connection = "paused", "paused"
                 self._is_over.wait(0.2)
                 continue
@@ -215,10 +216,11 @@ class StreamWorker:
         last_ticks = int(result.window.pts[-1])
         cursor.spool.done(last_ticks)
         seconds = result.window.pts_at(-1).seconds
-        state.meter = self._load.follow(state.meter, cursor.spool.waiting_seconds, seconds)
+        if self._task.source.is_hurried:
+            state.meter = self._load.follow(state.meter, cursor.spool.waiting_seconds, seconds)
         latency = cursor.latency_seconds(last_ticks)
         self._note(result, state, cursor, len(changes), latency)
-        self._told.window(self._task.stream, result, latency)
+        self.told.window(self._task.stream, result, latency)
 
     def _note(
         self,
@@ -253,7 +255,8 @@ class StreamWorker:
             status.backlog_seconds = cursor.spool.waiting_seconds
         return status
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """Receive nothing more."""
         if self._receiver is not None:
             self._receiver.close()
             self._receiver = None

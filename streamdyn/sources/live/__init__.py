@@ -82,7 +82,8 @@ class Live:
         self.spool, self.spool_bytes = None if spool is None else Path(spool), spool_bytes
         self.rule = LagRule(overload, max_lag_seconds)
         # A file that is read as fast as it goes waits for whoever watches it.
-        self.waits = overload == "wait" or (self.address.is_file and pace == "fast")
+        self.is_hurried = not (self.address.is_file and pace == "fast")
+        self.waits = overload == "wait" or not self.is_hurried
         self.pace: Literal["real", "fast"] = pace if self.address.is_file else "fast"
         self.loop = loop
         self.reconnect = Reconnect(retry_seconds, longest_retry_seconds, stall_seconds)

@@ -77,10 +77,14 @@ class LiveGops(GopBuilder):
         bound = self.packets_of(self._gop)[-1].dts
         return self._emit(sum(ticks <= bound for ticks, _, _ in self._pending))
 
-    def end_section(self, section: Section) -> Block | None:
-        """All that will come of a section after which another begins."""
-        # Of what comes again, pictures that are still to be ordered do too.
-        block = self.certain() if section.is_repeatable else self.flush()
+    def end_section(self, *, comes_again: bool) -> Block | None:
+        """What is left of a section after which another begins.
+
+        Args:
+            comes_again: The other one begins before the end of it: pictures that are still to be
+                ordered are in there, with those that go between them.
+        """
+        block = self.certain() if comes_again else self.flush()
         self._pending.clear()
         return block
 
@@ -170,10 +174,7 @@ class LiveCursor(PictureCursor):
 
     def _held_back(self, is_over: bool) -> Block | None:
         """What can be handed out though nothing comes."""
-        section = self._section
-        hung_up = self.ingest.status.connected_at is None and not (
-            section and section.is_repeatable
-        )
+        hung_up = self.ingest.status.connected_at is None and not self.ingest.comes_again
         return self._builder.flush() if is_over or hung_up else self._builder.certain()
 
     def _begin(self, section: Section) -> Block | None:
@@ -181,7 +182,9 @@ class LiveCursor(PictureCursor):
         self.info = _info(self._stream, section)
         if self._reader.take_gap() or before is None or before.number != section.number:
             self._is_first = True
-            return None if before is None else self._builder.end_section(before)
+            return (
+                None if before is None else self._builder.end_section(comes_again=section.goes_back)
+            )
         return None
 
     def _feed(self, record: LivePacket) -> Block | None:

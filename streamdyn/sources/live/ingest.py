@@ -114,6 +114,11 @@ class Ingest(threading.Thread):
         self._pace_from: tuple[float, int] | None = None  # Of the pace.
         self.status = IngestStatus()
 
+    @property
+    def comes_again(self) -> bool:
+        """After a reconnect the source gives the same pictures at the same times: a file, HLS."""
+        return self._timekeeper.is_repeatable and not self._loop
+
     def run(self) -> None:
         """Receive until told to stop, or until a file has ended."""
         num_failures = 0
@@ -162,8 +167,7 @@ class Ingest(threading.Thread):
                 return "broken", str(exc)
 
     def _store(self, connection: Connection) -> tuple[Reason | None, str]:
-        comes_again = self._timekeeper.is_repeatable and not self._loop
-        seen = self._spool.last_dts if comes_again else None
+        seen = self._spool.last_dts if self.comes_again else None
         self._waiting_since = time.monotonic()
         for packet in _unseen(self._packets(connection), seen):
             if self._is_over.is_set():
@@ -204,13 +208,14 @@ class Ingest(threading.Thread):
         self.status.state = "up"
         loops = self._loop and self._timekeeper.last is not None
         anchor = self._timekeeper.begin(arrival.pts, loops=loops)
+        last_dts = self._spool.last_dts
         number = 1 if self._spool.section is None else self._spool.section.number + 1
         self._spool.begin(
             Section(
                 number,
                 **connection.parameters(),
                 anchor_ticks=anchor,
-                is_repeatable=self._timekeeper.is_repeatable and not self._loop,
+                goes_back=last_dts is not None and arrival.dts + anchor <= last_dts,
             )
         )
 

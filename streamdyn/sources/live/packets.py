@@ -21,8 +21,8 @@ class Section:
     height: int
     anchor_ticks: int
     """Added to the source's own times."""
-    is_repeatable: bool
-    """The source gives the same times again after a reconnect: a file, HLS."""
+    goes_back: bool
+    """It begins with pictures that the section before it holds too: a file or HLS, read again."""
 
 
 @dataclass(frozen=True, slots=True)

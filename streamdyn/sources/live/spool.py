@@ -100,6 +100,7 @@ class Spool:
         self.folder, self._max_bytes, self._file_bytes = folder, max_bytes, file_bytes
         self._may_wait = may_wait
         self.changed = threading.Condition()
+        self._writing = threading.Lock()
         self.files: deque[SpoolFile] = deque()
         self.has_ended = False
         """Nothing more will come."""
@@ -179,14 +180,17 @@ class Spool:
         )  # fmt: skip
         if not self._make_room(len(data)):
             return False
-        try:
-            if self._file is None:
-                self._open_file()
-            assert self._file is not None
-            self._file.write(head + data)
-            self._file.flush()
-        except OSError:
-            return self._undo_write()
+        with self._writing:
+            if self.is_closed:
+                return False
+            try:
+                if self._file is None:
+                    self._open_file()
+                assert self._file is not None
+                self._file.write(head + data)
+                self._file.flush()
+            except OSError:
+                return self._undo_write()
         with self.changed:
             file = self.files[-1]
             file.num_bytes += len(head) + len(data)
@@ -268,7 +272,8 @@ class Spool:
         with self.changed:
             self.is_closed = True
             self.changed.notify_all()
-        self._close_file()
+        with self._writing:
+            self._close_file()
 
 
 class SpoolReader:

@@ -29,7 +29,7 @@ class Timekeeper:
 
     Args:
         from_zero: The timeline is the media's own and not the clock's: a file.
-        is_repeatable: See `Section`.
+        is_repeatable: After a reconnect the source gives the same times again: a file, HLS.
         wall_clock: Seconds since the epoch.
         monotonic: Seconds; not moved when the clock is set.
     """

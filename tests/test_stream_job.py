@@ -1,0 +1,487 @@
+"""Stream jobs: what is stored and told is the same whatever fails and is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streamdyn.delivery.courier import Courier, DeliveryError
+from streamdyn.errors import ConfigError, StoreError
+from streamdyn.index import SqliteIndex
+from streamdyn.index.live_book import LiveBook, Message, Retention
+from streamdyn.items import Selection
+from streamdyn.job import JobConfig, load_job
+from streamdyn.ops.server import OpsServer
+from streamdyn.pipelines.stream_job import StreamJob, task_of
+from streamdyn.run.stream_worker import StreamWorker
+from tests.cameras import Numbers, cameras, write_units, write_video
+from tests.stream_child import SlowNumbers  # noqa: F401  registers it
+
+COUNT = 200
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "numbered.mp4", COUNT)
+
+
+def write_job(folder: Path, url: str | Path, **more: Any) -> Path:
+    """A job of one stream called `gate`."""
+    table = {
+        "index": "live.db",
+        "policy": {"name": "stride", "every": 4, "lookahead": 10},
+        "recognizer": {"name": "numbers"},
+        "source": {"pace": "fast", "max_block_items": 8, "retry_seconds": 0.01},
+        "streams": {"gate": {"url": str(url)}},
+        "events": {"min_score": 0.5, "end_after_seconds": 0},
+        "sinks": [{"kind": "jsonl", "path": "all.jsonl", "send": "all"}],
+        "ops": {"port": 0},
+        **more,
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(table))
+    return path
+
+
+def run_job(path: Path) -> None:
+    StreamJob(load_job(path)).run()
+
+
+def rows(folder: Path, sql: str) -> list[Any]:
+    with closing(sqlite3.connect(f"{(folder / 'live.db').as_uri()}?mode=ro", uri=True)) as database:
+        return database.execute(sql).fetchall()
+
+
+def outcomes(folder: Path) -> list[tuple[int, int, str]]:
+    return rows(folder, "SELECT ordinal, ticks, label FROM outcomes ORDER BY ordinal")
+
+
+def events(folder: Path) -> list[Any]:
+    return rows(folder, "SELECT id, label, start_ticks, stop_ticks, is_over FROM events ORDER BY 3")
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    lines = (folder / "all.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [m["number"] for m in found] == sorted({m["number"] for m in found})
+    return [{k: v for k, v in m.items() if k != "number"} for m in found]
+
+
+@pytest.fixture(scope="module")
+def unbroken(video, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    run_job(write_job(folder, video))
+    return folder
+
+
+def assert_same(folder: Path, unbroken: Path) -> None:
+    assert outcomes(folder) == outcomes(unbroken)
+    assert events(folder) == events(unbroken)
+    assert told(folder) == told(unbroken)
+
+
+def test_a_stream_becomes_rows_events_and_messages(unbroken):
+    found = outcomes(unbroken)
+    assert [(ordinal, label) for ordinal, _, label in found] == [
+        (n, str(n)) for n in range(0, COUNT, 4)
+    ]
+    assert [label for _, label, *_ in events(unbroken)] == [str(n) for n in range(0, COUNT, 4)]
+    phases = [m["phase"] for m in told(unbroken) if m["type"] == "event"]
+    assert phases.count("start") == COUNT // 4
+    assert phases.count("end") == COUNT // 4 - 1
+    ids = [m["id"] for m in told(unbroken)]
+    assert len(set(ids)) == len(ids)
+    with SqliteIndex(unbroken / "live.db", mode="read") as index:
+        assert {media.status for media in index.media()} == {"done"}
+
+
+class Breaking(Numbers):
+    """Fails at some calls."""
+
+    def __init__(self, at: set[int]) -> None:
+        self._at, self._num_calls = at, 0
+
+    def recognize(self, selection: Selection, hidden: None) -> Any:
+        self._num_calls += 1
+        if self._num_calls in self._at:
+            raise RuntimeError(f"broken at call {self._num_calls}")
+        return super().recognize(selection, hidden)
+
+
+class Silent:
+    """Is told, and says nothing."""
+
+    def window(self, stream: str, result: Any, latency_seconds: float | None) -> None:
+        """It is stored."""
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    broken=st.sets(st.integers(1, 25), max_size=5),
+    aborts=st.lists(st.integers(1, 12), max_size=4),
+    sink_fails=st.sets(st.integers(1, 10), max_size=4),
+)
+def test_joined_output_is_that_of_an_unbroken_run(
+    video, unbroken, tmp_path_factory, broken, aborts, sink_fails
+):
+    """At random calls the recognizer fails, the sink fails, and all is dropped and begun anew."""
+    folder = tmp_path_factory.mktemp("broken")
+    job = load_job(write_job(folder, video))
+    recognizer = Breaking(broken)
+    for windows in [*aborts, 10**6]:
+        book = LiveBook(job.index, topics=job.topics())
+        outlet = StreamJob.outlets_of(job)[0]
+        courier = Courier(book, outlet)
+        worker = StreamWorker(task_of(job, "gate", recognizer), book, recognizer, Silent())
+        stop_after(worker, book, windows)
+        try:
+            worker.run()
+        except Abort:
+            # As if the process had been killed: nothing is closed in good order.
+            worker.hang_up()
+            deliver_some(courier, sink_fails)
+        else:
+            while deliver_some(courier, sink_fails):
+                continue
+        outlet.close()
+        book.close()
+    assert_same(folder, unbroken)
+
+
+class Abort(ConfigError):
+    """Ends a worker at once, since it is no fault that it waits out."""
+
+
+def stop_after(worker: StreamWorker, book: LiveBook, windows: int) -> None:
+    left = iter(range(windows))
+
+    def window(stream: str, result: Any, latency_seconds: float | None) -> None:
+        if next(left, None) is None:
+            raise Abort("enough")
+
+    worker.told = type("Told", (), {"window": staticmethod(window)})()
+
+
+def deliver_some(courier: Courier, fails: set[int]) -> int:
+    """One batch; in tries of these numbers the sink takes it and fails before it is noted."""
+    deliver_some.count = getattr(deliver_some, "count", 0) + 1  # type: ignore[attr-defined]
+    if deliver_some.count % 11 in fails:  # type: ignore[attr-defined]
+        messages = courier.book.messages(courier.outlet.name, 7)
+        if messages:
+            courier.outlet.send(messages)
+        return 1
+    return courier.deliver()
+
+
+class Child:
+    """A `streamdyn watch` in a process of its own."""
+
+    def __init__(self, *arguments: str | Path, log: Path) -> None:
+        self._log = log.open("ab")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stream_child", "watch", *map(str, arguments)],
+            stdout=self._log, stderr=self._log, cwd=Path(__file__).parent.parent,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def end(self, number: int) -> int:
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self, seconds: float = 60) -> int:
+        code = self.process.wait(seconds)
+        self._log.close()
+        return code
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"not in {seconds} s"
+        time.sleep(0.05)
+
+
+def num_outcomes(folder: Path) -> int:
+    try:
+        return rows(folder, "SELECT count(*) FROM outcomes")[0][0]
+    except sqlite3.Error:
+        return 0
+
+
+def test_a_killed_process_goes_on_where_it_was(video, unbroken, tmp_path):
+    path = write_job(tmp_path, video, recognizer={"name": "numbers", "milliseconds": 40})
+    draw = random.Random(1)
+    for _ in range(3):
+        before = num_outcomes(tmp_path)
+        child = Child(path, log=tmp_path / "log")
+        more = draw.randint(3, 14)
+        wait_until(lambda enough=before + more: num_outcomes(tmp_path) >= enough)
+        child.end(signal.SIGKILL)
+    assert num_outcomes(tmp_path) < COUNT // 4
+    child = Child(path, log=tmp_path / "log")
+    assert child.wait() == 0
+    assert outcomes(tmp_path) == outcomes(unbroken)
+    assert told(tmp_path) == told(unbroken)
+
+
+@contextmanager
+def running(job: StreamJob) -> Iterator[StreamJob]:
+    thread = threading.Thread(target=job.run)
+    thread.start()
+    try:
+        wait_until(lambda: job.ops is not None)
+        yield job
+    finally:
+        job.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def ask(job: StreamJob, path: str, *, post: bool = False) -> tuple[int, str]:
+    assert job.ops is not None
+    request = urllib.request.Request(f"{job.ops.address}/{path}", data=b"" if post else None)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as exc:
+        return exc.code, exc.read().decode()
+
+
+def frames(job: StreamJob) -> int:
+    return sum(stream["frames"] for stream in job.status()["streams"])
+
+
+def test_a_job_answers_and_obeys(video, tmp_path):
+    path = write_job(tmp_path, video, source={"pace": "real", "loop": True})
+    with running(StreamJob(load_job(path), file=path)) as job:
+        wait_until(lambda: frames(job) > 20)
+        assert ask(job, "healthz") == (200, "ok\n")
+        assert ask(job, "readyz") == (200, "ok\n")
+        code, text = ask(job, "metrics")
+        assert code == 200
+        assert 'streamdyn_frames_total{action="skip",stream="gate"}' in text
+        assert 'streamdyn_stream_up{stream="gate"} 1.0' in text
+        assert ask(job, "nothing")[0] == 404
+        assert ask(job, "pause?stream=gate", post=True)[0] == 200
+        wait_until(lambda: job.status()["streams"][0]["state"] == "paused")
+        held = frames(job)
+        time.sleep(0.5)
+        assert frames(job) == held
+        assert ask(job, "resume", post=True)[0] == 200
+        wait_until(lambda: frames(job) > held + 20)
+        code, text = ask(job, "pause?stream=gaet", post=True)
+        assert code == 400
+        assert "did you mean 'gate'" in json.loads(text)["error"]
+        write_job(
+            tmp_path, video, source={"pace": "real", "loop": True},
+            streams={"yard": {"url": str(video)}},
+        )  # fmt: skip
+        code, text = ask(job, "reload", post=True)
+        assert json.loads(text) == {"begun": ["yard"], "ended": ["gate"], "changed": []}
+        wait_until(lambda: frames(job) > 20)
+        path.write_text("index: [")
+        code, text = ask(job, "reload", post=True)
+        assert code == 400
+        assert "job.yaml:1" in text
+        assert [s["stream"] for s in job.status()["streams"]] == ["yard"]
+        ask(job, "stop", post=True)
+
+
+def test_sigterm_drains(video, tmp_path):
+    path = write_job(tmp_path, video, source={"pace": "real", "loop": True})
+    child = Child(path, log=tmp_path / "log")
+    wait_until(lambda: num_outcomes(tmp_path) > 5)
+    assert child.end(signal.SIGTERM) == 0
+    found = [ordinal for ordinal, _, _ in outcomes(tmp_path)]
+    assert found == list(range(0, 4 * len(found), 4))
+    assert len([m for m in told(tmp_path) if m["type"] == "outcome"]) == len(found)
+    assert "ended" in (tmp_path / "log").read_text()
+    assert not (tmp_path / "live.db.state" / "ops.json").exists()
+
+
+def test_the_recognizer_fails_while_a_camera_goes_on(tmp_path):
+    """What a camera sends while a failure is waited out is watched afterwards."""
+    units = write_units(tmp_path / "numbered.units")
+    with cameras(gate=units) as server:
+        path = write_job(
+            tmp_path, server.url("gate"), source={"retry_seconds": 1.0},
+            policy={"name": "full", "lookahead": 8}, load={"target_lag_seconds": 60},
+        )  # fmt: skip
+        job = StreamJob(load_job(path))
+        job.use(Breaking({4, 9}))
+        with running(job):
+            wait_until(lambda: frames(job) > 150)
+            assert job.status()["streams"][0]["restarts"] == 2
+    numbers = [int(label) for _, _, label in outcomes(tmp_path)]
+    assert len(numbers) > 150
+    assert {(b - a) % 250 for a, b in pairwise(numbers)} == {1}
+    assert job.status()["streams"][0]["drop"] == 0
+
+
+def test_under_load_the_budget_shrinks_before_anything_is_dropped(video, tmp_path):
+    path = write_job(
+        tmp_path, video,
+        recognizer={"name": "numbers", "milliseconds": 60},
+        policy={"name": "full", "lookahead": 8},
+        source={"pace": "real", "loop": True, "max_lag_seconds": 20},
+        load={"target_lag_seconds": 1.0},
+    )  # fmt: skip
+    with running(StreamJob(load_job(path))) as job:
+        wait_until(lambda: frames(job) > 250)
+        status = job.status()["streams"][0]
+    assert status["drop"] == 0
+    assert status["budget_share"] < 1
+    assert 0 < status["process"] < status["frames"]
+
+
+@contextmanager
+def watched_in_chapters(folder: Path, video: Path, **options: Any) -> Iterator[LiveBook]:
+    job = load_job(write_job(folder, video))
+    with closing(LiveBook(job.index, chapter_seconds=2.0, **options)) as book:
+        StreamWorker(task_of(job, "gate", Numbers()), book, Numbers(), Silent()).run()
+        assert [media.path for media in book.index.media()] == [
+            f"gate/{second:08d}.000s" for second in (0, 2, 4, 6)
+        ]
+        assert {media.status for media in book.index.media()} == {"done"}
+        yield book
+
+
+def test_chapters_are_kept_by_age(video, tmp_path):
+    now = [2.0]
+    retention = Retention(seconds=4.0)
+    with watched_in_chapters(tmp_path, video, retention=retention, now=lambda: now[0]) as book:
+        now[0] = 9.0
+        assert book.clean() == 2
+        assert [m.path for m in book.index.media()] == [f"gate/{n:08d}.000s" for n in (4, 6)]
+        assert outcomes(tmp_path)[0][0] == 100
+        now[0] = 1000.0
+        assert book.clean() == 2
+
+
+def test_chapters_are_kept_by_size(video, tmp_path):
+    with watched_in_chapters(tmp_path, video, retention=Retention(num_bytes=1000)) as book:
+        assert book.clean() == 4
+        assert book.clean() == 0
+
+
+def test_a_changed_configuration_goes_on_after_what_is_there(video, tmp_path):
+    path = write_job(tmp_path, video, source={"pace": "fast", "max_block_items": 8})
+    job = load_job(path)
+    with closing(LiveBook(job.index, topics=job.topics())) as book:
+        worker = StreamWorker(task_of(job, "gate", Numbers()), book, Numbers(), Silent())
+        stop_after(worker, book, 5)
+        with pytest.raises(Abort):
+            worker.run()
+        worker.hang_up()
+    held = outcomes(tmp_path)
+    assert 0 < len(held) < COUNT // 4
+    write_job(tmp_path, video, policy={"name": "stride", "every": 10, "lookahead": 10})
+    run_job(path)
+    found = outcomes(tmp_path)
+    assert found[: len(held)] == held
+    assert [n for n, _, _ in found[len(held) :]] == list(range(60, COUNT, 10))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"polcy": {"name": "stride"}}, r"line 1?\d: polcy: no such key"),
+        ({"audit": 2}, r"line \d+: audit: Input should be less than or equal to 1"),
+        ({"streams": {}}, r"line \d+: streams: Dictionary should have at least 1 item"),
+        ({"streams": {"a b": {"url": "x"}}}, "streams.a b"),
+        ({"index": "${HOME}.db"}, r"line \d+: \$\{HOME\} can only stand in url"),
+        ({"streams": {"gate": {"url": "${NO_SUCH}"}}}, "no variable NO_SUCH"),
+        ({"sinks": [{"kind": "pigeon"}]}, r"line \d+: sinks.0"),
+        ({"sinks": [{"kind": "jsonl", "path": "x", "rotate": 1}]}, "rotate: no such key"),
+    ],
+)
+def test_wrong_job_files_are_explained_with_lines(video, tmp_path, change, says):
+    path = write_job(tmp_path, video, **change)
+    with pytest.raises(ConfigError, match=says):
+        load_job(path)
+
+
+def test_lines_are_those_of_the_mistakes(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text("index: a.db\nstreams:\n  gate:\n    url: x\n    evnts: {}\nindex: b.db\n")
+    with pytest.raises(ConfigError, match=r"line 6: index stands twice.*line 5: .*evnts: no such"):
+        load_job(path)
+    path.write_text("index: a.db\nstreams: {gate: {url: x}\n")
+    with pytest.raises(ConfigError, match=r"job.yaml:3"):
+        load_job(path)
+
+
+def test_secrets_come_from_the_environment(video, tmp_path):
+    path = write_job(tmp_path, video, streams={"gate": {"url": "rtsp://${WHO}:${WORD}@10.0.0.1/x"}})
+    job = load_job(path, {"WHO": "me", "WORD": "secret"})
+    assert job.config.streams["gate"].url == "rtsp://me:secret@10.0.0.1/x"
+    task = task_of(job, "gate", Numbers())
+    assert task.source.address.name == "rtsp://***@10.0.0.1/x"
+
+
+def test_the_schema_of_job_files_knows_all_keys():
+    schema = JobConfig.model_json_schema()
+    assert set(schema["properties"]) == set(JobConfig.model_fields)
+
+
+def test_a_policy_that_wants_the_whole_stream_is_refused(video, tmp_path):
+    job = load_job(write_job(tmp_path, video, policy={"name": "uniform_k", "k": 3}))
+    with pytest.raises(ConfigError, match="stream gate: policy uniform_k wants to see a stream"):
+        StreamJob(job)
+
+
+def test_a_server_open_to_others_needs_a_token():
+    with pytest.raises(ConfigError, match=r"ops\.token is empty"):
+        OpsServer(None, "0.0.0.0", 0)  # type: ignore[arg-type]
+
+
+def test_an_index_of_another_kind_is_refused(video, tmp_path):
+    (tmp_path / "live.db").write_text("no database")
+    with pytest.raises(StoreError, match="not an index or is damaged"):
+        StreamJob(load_job(write_job(tmp_path, video)))
+
+
+def test_messages_wait_for_a_sink_that_fails(video, tmp_path):
+    class Failing:
+        name, topics = "failing", frozenset({"event"})
+        num_fails = 3
+
+        def __init__(self) -> None:
+            self.taken: list[Message] = []
+
+        def send(self, messages: list[Message]) -> int:
+            if self.num_fails:
+                self.num_fails -= 1
+                raise DeliveryError("not now")
+            self.taken += messages[:2]
+            return min(2, len(messages))
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    outlet = Failing()
+    job = StreamJob(load_job(write_job(tmp_path, video)), outlets=[outlet])
+    job.run()
+    assert outlet.num_fails == 0
+    ids = [message.id for message in outlet.taken]
+    assert ids == [m["id"] for m in told(tmp_path) if m["type"] == "event"]
