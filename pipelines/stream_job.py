@@ -10,7 +10,6 @@ stream ─▶ StreamWorker ─┘   (index)      └─▶ search, reports
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -20,66 +19,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from streamdyn.audit import AuditRule
-from streamdyn.budget import Budget
-from streamdyn.config import PartConfig
 from streamdyn.delivery.courier import Courier, Outlet
-from streamdyn.delivery.jsonl_file import JsonlFile
-from streamdyn.delivery.redis_stream import RedisStream
-from streamdyn.delivery.webhook import Webhook
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.index.live_book import LiveBook, Retention
 from streamdyn.index.placing import write_explained
-from streamdyn.items import Selection
-from streamdyn.job import Job, JsonlConfig, SinkConfig, StreamConfig, WebhookConfig, load_job
+from streamdyn.job import Job, load_job
 from streamdyn.ops.metrics import ACTIONS, JobMetrics
 from streamdyn.ops.server import OpsServer
-from streamdyn.outcome import Outcome
+from streamdyn.pipelines.stream_parts import TakingTurns, outlet_of, task_of
 from streamdyn.protocols import Recognizer
-from streamdyn.registry import build
-from streamdyn.run.load import LoadRule
 from streamdyn.run.stream_worker import StreamStatus, StreamTask, StreamWorker
 from streamdyn.timeline import WindowResult
 
 logger = logging.getLogger(__name__)
-_TOPICS = {
-    "events": frozenset({"event"}),
-    "outcomes": frozenset({"outcome"}),
-    "all": frozenset({"event", "outcome"}),
-}
 OPS_FILE = "ops.json"
 """In the state folder, while the job runs: its address and process."""
 OnWindow = Callable[[str, WindowResult], None]
-
-
-class TakingTurns:
-    """A recognizer of which only some streams get hold at once, in the order they asked.
-
-    Args:
-        recognizer: Set up.
-        places: Streams at once.
-    """
-
-    def __init__(self, recognizer: Recognizer, places: int) -> None:
-        self._recognizer, self._places = recognizer, threading.BoundedSemaphore(places)
-        self.name, self.version = recognizer.name, recognizer.version
-        self.input, self.batch_size = recognizer.input, recognizer.batch_size
-
-    def setup(self, device: str) -> None:
-        """Was done."""
-
-    def initial_hidden(self) -> Any:
-        """Of the recognizer."""
-        return self._recognizer.initial_hidden()
-
-    def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
-        """When it is this stream's turn."""
-        with self._places:
-            return self._recognizer.recognize(selection, hidden)
-
-    def agree(self, propagated: Outcome, looked_up: Outcome) -> float:
-        """Of the recognizer."""
-        return self._recognizer.agree(propagated, looked_up)
 
 
 class StreamJob:
@@ -335,75 +290,6 @@ def _differ(before: Job, after: Job, stream: str) -> bool:
     return before.config.streams[stream] != after.config.streams[stream] or any(
         getattr(before.config, name) != getattr(after.config, name) for name in shared
     )
-
-
-def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
-    """What a worker is given for a stream of a job.
-
-    Raises:
-        ConfigError: A part or an option is wrong.
-    """
-    config, stream = job.config, job.config.streams[name]
-    policy_config: PartConfig = stream.policy or config.policy
-    budget = (stream.budget or config.budget).model_dump()
-    policy = policy_config.build("policy")
-    options = {**config.source, **stream.source}
-    source = build(
-        "source", "live",
-        path=_location(job, stream),
-        stream=name,
-        spool=job.state / "packets" / name,
-        **options,
-    )  # fmt: skip
-    outcome_of = {
-        "policy": [policy_config.model_dump(), policy.version],
-        "recognizer": [config.recognizer.model_dump(), recognizer.version],
-        "budget": budget,
-        "audit": [config.audit if stream.audit is None else stream.audit, config.seed],
-    }
-    text = json.dumps(outcome_of, sort_keys=True, default=str)
-    return StreamTask(
-        name,
-        source,
-        policy,
-        hashlib.sha256(text.encode()).hexdigest()[:16],
-        audit=AuditRule(config.audit if stream.audit is None else stream.audit, config.seed),
-        budget=Budget(**budget),
-        events=(stream.events or config.events).rule(),
-        load=LoadRule(**config.load.model_dump()),
-    )
-
-
-def _location(job: Job, stream: StreamConfig) -> str:
-    if "://" in stream.url or stream.url.startswith("/"):
-        return stream.url
-    return str(job.folder / stream.url)
-
-
-def outlet_of(job: Job, sink: SinkConfig) -> Outlet:
-    """A sink of a job.
-
-    Raises:
-        MissingExtra: It needs a package that is not installed.
-    """
-    topics = _TOPICS[sink.send]
-    if isinstance(sink, JsonlConfig):
-        return JsonlFile(
-            job.folder / sink.path,
-            rotate_bytes=int(sink.rotate_megabytes * 1e6),
-            keep_files=sink.keep_files,
-            topics=topics,
-        )
-    if isinstance(sink, WebhookConfig):
-        return Webhook(
-            sink.url,
-            secret=sink.secret,
-            dead_letters=job.state / "dead_letters.jsonl",
-            timeout_seconds=sink.timeout_seconds,
-            give_up_seconds=sink.give_up_hours * 3600,
-            topics=topics,
-        )
-    return RedisStream(sink.url, stream=sink.stream, longest=sink.longest, topics=topics)
 
 
 def _described(status: StreamStatus) -> dict[str, Any]:

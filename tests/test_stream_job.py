@@ -30,7 +30,8 @@ from streamdyn.index.live_book import LiveBook, Message, Retention
 from streamdyn.items import Selection
 from streamdyn.job import JobConfig, load_job
 from streamdyn.ops.server import OpsServer
-from streamdyn.pipelines.stream_job import StreamJob, task_of
+from streamdyn.pipelines.stream_job import StreamJob
+from streamdyn.pipelines.stream_parts import task_of
 from streamdyn.run.stream_worker import StreamWorker
 from tests.cameras import Numbers, cameras, write_units, write_video
 from tests.stream_child import SlowNumbers  # noqa: F401  registers it

@@ -128,7 +128,7 @@ def _job(
 
 
 def _check(job: Any) -> None:
-    from streamdyn.pipelines.stream_job import outlet_of, task_of
+    from streamdyn.pipelines.stream_parts import outlet_of, task_of
 
     recognizer = job.config.recognizer.build("recognizer")
     for name in job.config.streams:
