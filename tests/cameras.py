@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -22,8 +24,9 @@ from streamdyn.outcome import Outcome
 SYSTEM_PYTHON = "/usr/bin/python3"
 RATE = 25
 SIZE = (160, 96)
-BITS = 15
-"""Of a picture's number: 32,768 pictures, then they begin again."""
+BITS = 18
+"""Of a picture's number."""
+COLUMNS = 6
 CELL = 16
 SERVER = Path(__file__).with_name("rtsp_server.py")
 
@@ -33,7 +36,7 @@ def numbered_picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     width, height = size
     picture = np.full((height, width, 3), 90, np.uint8)
     for bit in range(BITS):
-        row, column = divmod(bit, 5)
+        row, column = divmod(bit, COLUMNS)
         top, left = 16 + row * CELL, 16 + column * CELL
         picture[top : top + CELL, left : left + CELL] = 255 if number >> bit & 1 else 0
     return picture
@@ -44,7 +47,7 @@ def number_in(picture: np.ndarray) -> int:
     grey = picture if picture.ndim == 2 else picture.mean(axis=2)
     number = 0
     for bit in range(BITS):
-        row, column = divmod(bit, 5)
+        row, column = divmod(bit, COLUMNS)
         if grey[24 + row * CELL, 24 + column * CELL] > 128:
             number |= 1 << bit
     return number
@@ -152,7 +155,7 @@ class Cameras:
     def __init__(self, cameras: dict[str, Path]) -> None:
         if missing := rtsp_is_missing():
             pytest.skip(f"no RTSP server: {missing}")
-        self._cameras, self.port = cameras, free_port()
+        self._cameras, self.port, self._since = cameras, free_port(), time.time()
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[str]:
@@ -160,6 +163,7 @@ class Cameras:
             [SYSTEM_PYTHON, str(SERVER), str(self.port),
              *(f"{name}={path}" for name, path in self._cameras.items())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "CAMERAS_SINCE": str(self._since)},
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -14,11 +14,12 @@ down NAME       refuse and disconnect clients of a camera
 up NAME         accept them again
 stall NAME      stay connected and send nothing
 garbage NAME N  spoil the next N access units
-go NAME         send again, what was missed is lost
+go NAME         send again from the next keyframe on, what was missed is lost
 use NAME FILE   show another file from its start (another resolution, for example)
 ```
 """
 
+import os
 import pathlib
 import struct
 import sys
@@ -52,8 +53,9 @@ def read_units(path):
 class Camera(GstRtspServer.RTSPMediaFactory):
     """One mount; every client has a pipeline of its own."""
 
-    def __init__(self, path):
+    def __init__(self, path, start):
         super().__init__()
+        self.start = start
         self.use(path)
         self.is_up, self.is_stalled, self.num_spoiled = True, False, 0
         self.medias = []
@@ -63,7 +65,7 @@ class Camera(GstRtspServer.RTSPMediaFactory):
 
     def use(self, path):
         self.rate, self.units = read_units(path)
-        self.start = time.monotonic()
+        self.start = time.time() if self.start is None or hasattr(self, "is_up") else self.start
 
     def on_media(self, _factory, media):
         if not self.is_up:
@@ -75,18 +77,20 @@ class Camera(GstRtspServer.RTSPMediaFactory):
         threading.Thread(target=self.push, args=(source, media, gone), daemon=True).start()
 
     def push(self, source, media, gone):
-        began = time.monotonic()
+        began = time.time()
         number = int((began - self.start) * self.rate) + 1
-        units = self.units
+        units, missed = self.units, False
         while not gone.is_set() and self.is_up:
             due = self.start + number / self.rate
-            time.sleep(max(0.0, due - time.monotonic()))
+            time.sleep(max(0.0, due - time.time()))
             if units is not self.units:
                 units, number = self.units, 0
             is_keyframe, data = units[number % len(units)]
             number += 1
-            if self.is_stalled:
+            if self.is_stalled or (missed and not is_keyframe):
+                missed = True
                 continue
+            missed = False
             if self.num_spoiled > 0:
                 self.num_spoiled -= 1
                 data = data[: len(data) // 3] + bytes(b ^ 0x5A for b in data[len(data) // 3 :])
@@ -109,10 +113,14 @@ class Server:
         self.server = GstRtspServer.RTSPServer()
         self.server.set_address("127.0.0.1")
         self.server.set_service(str(port))
+        # Cameras are not asked one after another.
+        self.server.get_thread_pool().set_max_threads(len(cameras) + 2)
         self.cameras = {}
+        # A camera that is started again shows what it would show had it not been off.
+        start = float(os.environ.get("CAMERAS_SINCE", time.time()))
         mounts = self.server.get_mount_points()
         for name, path in cameras.items():
-            self.cameras[name] = Camera(path)
+            self.cameras[name] = Camera(path, start)
             mounts.add_factory(f"/{name}", self.cameras[name])
         self.mounts = mounts
         self.server.attach(None)

@@ -62,7 +62,7 @@ class JobMetrics:
         )
         self._latency = Histogram(
             "streamdyn_e2e_latency_seconds",
-            "From the arrival of the last frame of a window to its being stored.",
+            "From the arrival of the first frame of a window to its being stored.",
             ("stream",),
             buckets=_LATENCIES_SECONDS,
             registry=self.registry,

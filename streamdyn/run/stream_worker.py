@@ -94,7 +94,7 @@ class StreamStatus:
     reconnects: dict[str, int] = field(default_factory=dict)
     last_packet_at: float | None = None
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
-    """Seconds from the arrival of the last item of a window to its being stored."""
+    """Seconds from the arrival of the first item of a window to its being stored."""
 
 
 class StreamWorker:
@@ -218,7 +218,7 @@ class StreamWorker:
         seconds = result.window.pts_at(-1).seconds
         if self._task.source.is_hurried:
             state.meter = self._load.follow(state.meter, cursor.spool.waiting_seconds, seconds)
-        latency = cursor.latency_seconds(last_ticks)
+        latency = cursor.latency_seconds(result.window)
         self._note(result, state, cursor, len(changes), latency)
         self.told.window(self._task.stream, result, latency)
 

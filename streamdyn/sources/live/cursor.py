@@ -139,10 +139,10 @@ class LiveCursor(PictureCursor):
         self._closing: list[Callable[[], None]] = []
         self.info = _info(stream, spool.section)
 
-    def latency_seconds(self, ticks: int) -> float | None:
-        """Since an item came; `None` where that is not known any more."""
-        arrived = self._arrivals.get(ticks)
-        for old in [t for t in self._arrivals if t <= ticks]:
+    def latency_seconds(self, window: Block) -> float | None:
+        """Since the first item of a window came; `None` where that is not known any more."""
+        arrived, last = self._arrivals.get(int(window.pts[0])), int(window.pts[-1])
+        for old in [ticks for ticks in self._arrivals if ticks <= last]:
             del self._arrivals[old]
         return None if arrived is None else max(0.0, time.time() - arrived)
 

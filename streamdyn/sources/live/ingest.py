@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 State = Literal["connecting", "up", "waiting", "ended", "failed"]
 Reason = Literal["refused", "broken", "stalled", "ended", "asked"]
 """Why a connection is made again."""
+EDGE_SECONDS = 0.015
+"""A picture that took longer to come than this had not come before it was asked for."""
+MAX_HELD = 2000
+"""Pictures that are held to find out what time it is."""
 VAIN_CONNECTIONS = 5
 """In a row that brought nothing new; after them a segment that cannot be had is left out."""
 
@@ -110,6 +114,7 @@ class Ingest(threading.Thread):
         self._random = random.Random()
         self._waiting_since: float | None = None  # For a keyframe; `None` in a section.
         self._num_vain = 0
+        self._edge: tuple[float, int] | None = None  # Clock, and pts of what came then.
         self._is_refusing = False  # The wait is of our making.
         self._pace_from: tuple[float, int] | None = None  # Of the pace.
         self.status = IngestStatus()
@@ -182,7 +187,7 @@ class Ingest(threading.Thread):
 
     def _packets(self, connection: Connection) -> Iterator[LivePacket]:
         """From a keyframe on; a section begins there, and where the source's times jump."""
-        for arrival in connection.pictures():
+        for arrival in self._from_the_edge(connection.pictures()):
             if self._waiting_since is None and self._timekeeper.is_jump(arrival.dts):
                 self._waiting_since = time.monotonic()
             if self._waiting_since is not None:
@@ -192,6 +197,27 @@ class Ingest(threading.Thread):
                 self._waiting_since = None
                 self._begin_section(connection, arrival)
             yield self._packet(arrival)
+
+    def _from_the_edge(self, pictures: Iterator[Arrival]) -> Iterator[Arrival]:
+        """All of them; what had to wait while the connection was made tells when it was shown.
+
+        Opening takes seconds, and what came meanwhile is read in one go: the first picture that
+        has to be waited for is of now.
+        """
+        held: list[Arrival] = []
+        before = time.monotonic()
+        for arrival in pictures:
+            now = time.monotonic()
+            is_of_now = bool(held) and now - before > EDGE_SECONDS
+            before = now
+            held.append(arrival)
+            if is_of_now or len(held) >= MAX_HELD:
+                break
+        if held:
+            self._edge = time.time(), held[-1].pts
+        yield from held
+        self._edge = None
+        yield from pictures
 
     def _wait_for_keyframe(self, since: float) -> None:
         if self._is_refusing:
@@ -207,7 +233,10 @@ class Ingest(threading.Thread):
     def _begin_section(self, connection: Connection, arrival: Arrival) -> None:
         self.status.state = "up"
         loops = self._loop and self._timekeeper.last is not None
-        anchor = self._timekeeper.begin(arrival.pts, loops=loops)
+        shown_at = None
+        if self._edge is not None:
+            shown_at = self._edge[0] - (self._edge[1] - arrival.pts) / TICKS_PER_SECOND
+        anchor = self._timekeeper.begin(arrival.pts, shown_at=shown_at, loops=loops)
         last_dts = self._spool.last_dts
         number = 1 if self._spool.section is None else self._spool.section.number + 1
         self._spool.begin(

@@ -183,14 +183,10 @@ class Spool:
         with self._writing:
             if self.is_closed:
                 return False
-            try:
-                if self._file is None:
-                    self._open_file()
-                assert self._file is not None
-                self._file.write(head + data)
-                self._file.flush()
-            except OSError:
-                return self._undo_write()
+            while not self._write(head + data):
+                if not self._give_up_done_file():
+                    self.num_lost += 1
+                    return False
         with self.changed:
             file = self.files[-1]
             file.num_bytes += len(head) + len(data)
@@ -198,16 +194,37 @@ class Spool:
             self.changed.notify_all()
         return True
 
-    def _undo_write(self) -> bool:
+    def _write(self, record: bytes) -> bool:
+        try:
+            if self._file is None:
+                self._open_file()
+            assert self._file is not None
+            self._file.write(record)
+            self._file.flush()
+        except OSError:
+            self._undo_write()
+            return False
+        return True
+
+    def _undo_write(self) -> None:
         """The disk is full: what was written of the record is taken back, and the file ends."""
-        self.num_lost += 1
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
                 file.close()
-            with suppress(OSError):
-                os.truncate(self.files[-1].path, self.files[-1].num_bytes)
-        return False
+            with suppress(OSError), self.changed:
+                if self.files[-1].num_packets:
+                    os.truncate(self.files[-1].path, self.files[-1].num_bytes)
+                else:
+                    self.files.pop().path.unlink()
+
+    def _give_up_done_file(self) -> bool:
+        """Make room on a full disk by packets that nobody needs any more."""
+        with self.changed:
+            if len(self.files) < 2 or not self._is_done(self.files[0]):
+                return False
+            self.files.popleft().path.unlink(missing_ok=True)
+        return True
 
     def _open_file(self) -> None:
         assert self.section is not None
@@ -220,6 +237,7 @@ class Spool:
         with self.changed:
             self.files.append(SpoolFile(number, path, meter=replace(self.meter)))
         self._file.write(head + data)
+        self._file.flush()
         with self.changed:
             self.files[-1].num_bytes = len(head) + len(data)
 

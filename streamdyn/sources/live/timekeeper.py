@@ -43,11 +43,14 @@ class Timekeeper:
     """Greatest tick that was given."""
     _at: tuple[int, float] | None = None  # Source's dts, and when it came.
 
-    def begin(self, source_ticks: int, *, loops: bool = False) -> int:
+    def begin(
+        self, source_ticks: int, *, shown_at: float | None = None, loops: bool = False
+    ) -> int:
         """The anchor of a section that begins with a picture of this time.
 
         Args:
             source_ticks: The source's pts, in our ticks.
+            shown_at: By the clock; now if nothing else is known.
             loops: A file that begins again: its times follow the last ones.
         """
         self._at = None
@@ -56,8 +59,8 @@ class Timekeeper:
         elif self.from_zero:
             self.anchor = self.anchor or 0
         elif not (self.is_repeatable and self._goes_on(source_ticks)):
-            now = round(self.wall_clock() * TICKS_PER_SECOND)
-            self.anchor = now - source_ticks
+            clock = self.wall_clock() if shown_at is None else shown_at
+            self.anchor = round(clock * TICKS_PER_SECOND) - source_ticks
             if self.last is not None:
                 self.anchor = max(self.anchor, self.last + 1 - source_ticks)
         assert self.anchor is not None

@@ -1,0 +1,193 @@
+"""Cameras at once against drops, for a full pass, a stride and the packet agents.
+
+Every camera is an RTSP mount of one server on this machine (tests/rtsp_server.py), 640x360 at 25
+frames a second; the job is `streamdyn watch` in a process of its own, with lite0. Printed for each
+policy and number of cameras: frames a second that came, the share looked at, dropped frames, the
+99th percentile of the time from a frame's arrival to its being stored, and the processor time of
+the job and of the server, in cores.
+
+    python benchmarks/live_streams.py VIDEO [--cameras 1 4 8 16] [--seconds 30] [--out ROWS.jsonl]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVER = ROOT / "tests" / "rtsp_server.py"
+SIZE, RATE, GOP = (640, 360), 25, 50
+POLICIES: dict[str, dict[str, Any]] = {
+    "full pass": {"name": "full", "lookahead": 16},
+    "stride 25": {"name": "stride", "every": 25, "lookahead": 16},
+    "keyframe": {"name": "keyframe", "lookahead": 16},
+    "packet_motion": {"name": "packet_motion", "lookahead": 16},
+}
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def write_units(video: Path, path: Path, seconds: int = 60) -> None:
+    """Access units of a video for the server, encoded as a camera would."""
+    coder = av.CodecContext.create("libx264", "w")
+    coder.width, coder.height = SIZE
+    coder.pix_fmt, coder.time_base, coder.framerate = "yuv420p", Fraction(1, RATE), RATE
+    coder.gop_size = GOP
+    coder.options = {
+        "preset": "veryfast",
+        "tune": "zerolatency",
+        "x264-params": "scenecut=0:repeat-headers=1:sliced-threads=0",
+    }
+    with path.open("wb") as file, av.open(str(video)) as container:
+        file.write(struct.pack("<d", RATE))
+        number = 0
+        while number < seconds * RATE:
+            container.seek(0)
+            for frame in container.decode(video=0):
+                picture = frame.reformat(*SIZE, "yuv420p")
+                picture.pts, picture.pict_type = number, 0
+                for packet in coder.encode(picture):
+                    head = struct.pack("<IB", packet.size, packet.is_keyframe)
+                    file.write(head + bytes(packet))
+                number += 1
+                if number >= seconds * RATE:
+                    break
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def status(state: Path) -> dict[str, Any]:
+    """What a job says of itself."""
+    address = json.loads((state / "ops.json").read_text())["address"]
+    with urllib.request.urlopen(f"{address}/status", timeout=30) as answer:
+        return dict(json.load(answer))
+
+
+def measure(units: Path, policy: str, count: int, seconds: float, folder: Path) -> dict[str, Any]:
+    """One row."""
+    port = 8554
+    names = [f"cam{number:02d}" for number in range(count)]
+    server = subprocess.Popen(
+        ["/usr/bin/python3", str(SERVER), str(port), *(f"{name}={units}" for name in names)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert server.stdout is not None
+    server.stdout.readline()
+    job = {
+        "index": "live.db",
+        "policy": POLICIES[policy],
+        "recognizer": {"name": "lite0", "resolution": 160},
+        "streams": {name: {"url": f"rtsp://127.0.0.1:{port}/{name}"} for name in names},
+        "source": {"max_lag_seconds": 5},
+        # The curve is of the policies: nothing is adapted.
+        "load": {"target_lag_seconds": 1e6},
+        "ops": {"port": 0},
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    watched = [str(Path(sys.executable).with_name("streamdyn")), "watch", str(folder / "job.yaml")]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (folder / "log").open("w") as log:
+        watch = subprocess.Popen(watched, stdout=log, stderr=log, env=alone)
+    try:
+        state = folder / "live.db.state"
+        deadline = time.monotonic() + 60
+        while not _all_up(state, count):
+            if time.monotonic() > deadline or watch.poll() is not None:
+                raise SystemExit((folder / "log").read_text())
+            time.sleep(0.5)
+        time.sleep(3)
+        before, began = status(state), time.monotonic()
+        used = cpu_seconds(watch.pid), cpu_seconds(server.pid)
+        time.sleep(seconds)
+        after, took = status(state), time.monotonic() - began
+        cores = [
+            (cpu_seconds(pid) - old) / took
+            for pid, old in zip((watch.pid, server.pid), used, strict=True)
+        ]
+    finally:
+        watch.send_signal(signal.SIGTERM)
+        try:
+            watch.wait(60)
+        except subprocess.TimeoutExpired:
+            watch.kill()
+        server.kill()
+
+    def more(name: str) -> int:
+        return sum(
+            b[name] - a[name] for a, b in zip(before["streams"], after["streams"], strict=True)
+        )
+
+    came = more("frames") + more("drop")
+    return {
+        "policy": policy,
+        "cameras": count,
+        "seconds": round(took, 1),
+        "frames_per_second": round(came / took, 1),
+        "looked_at": round(more("process") / max(1, more("frames")), 4),
+        "dropped": round(more("drop") / max(1, came), 4),
+        "errors": more("error"),
+        "p99_seconds": max(s["latency_p99_seconds"] or 0.0 for s in after["streams"]),
+        "job_cores": round(cores[0], 2),
+        "server_cores": round(cores[1], 2),
+    }
+
+
+def _all_up(state: Path, count: int) -> bool:
+    if not (state / "ops.json").exists():
+        return False
+    return sum(stream["frames"] > 0 for stream in status(state)["streams"]) == count
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--cameras", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--policy", nargs="+", default=list(POLICIES))
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        units = Path(folder) / "camera.units"
+        write_units(asked.video, units)
+        print("| policy | cameras | frames/s | looked at | dropped | p99 | job | server |")
+        print("|---|---|---|---|---|---|---|---|")
+        for policy in asked.policy:
+            for count in asked.cameras:
+                inner = Path(folder) / f"{policy}-{count}".replace(" ", "")
+                inner.mkdir()
+                row = measure(units, policy, count, asked.seconds, inner)
+                cells = (
+                    policy,
+                    count,
+                    row["frames_per_second"],
+                    f"{row['looked_at']:.1%}",
+                    f"{row['dropped']:.1%}",
+                    f"{row['p99_seconds']:.2f} s",
+                    f"{row['job_cores']} cores",
+                    f"{row['server_cores']} cores",
+                )
+                print(f"| {' | '.join(map(str, cells))} |", flush=True)
+                if asked.out is not None:
+                    with asked.out.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
