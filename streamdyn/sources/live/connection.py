@@ -11,11 +11,13 @@ import av
 
 from streamdyn.errors import SourceError
 from streamdyn.sources.container import video_stream
-from streamdyn.sources.live.packets import TIME_BASE
+from streamdyn.sources.live.packets import TICKS_PER_SECOND, TIME_BASE
 from streamdyn.sources.live.urls import Address, redacted
 from streamdyn.sources.reorder import Coded, coded_pictures
 
 OPEN_SECONDS = 10.0
+MAX_UNTIMED = 100
+"""Pictures without a time that are held until one comes that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +72,34 @@ class Connection:
             SourceError: The connection broke, or nothing came for too long.
         """
         packets = self.container.demux(self.stream)
+        untimed: list[Coded] = []
+        step, last = self._nominal_step(), None
         try:
             for coded in coded_pictures(packets, self.stream, "container"):
                 if coded.ticks is None:
-                    continue  # Before the source has said what time it is.
-                pts = self._in_ticks(coded.ticks)
-                dts = coded.packet.dts
-                yield Arrival(coded, pts, pts if dts is None else self._in_ticks(dts))
+                    # RTSP gives none to the first picture, and to the first one after a pause.
+                    untimed.append(coded)
+                    if len(untimed) > MAX_UNTIMED:
+                        raise SourceError(f"{self.address.name} gives its pictures no times")
+                    continue
+                pts, dts = self._in_ticks(coded.ticks), coded.packet.dts
+                dts = pts if dts is None else self._in_ticks(dts)
+                for place, earlier in enumerate(untimed):
+                    ticks = dts - step * (len(untimed) - place)
+                    yield Arrival(earlier, ticks, ticks)
+                if last is not None and not untimed and 0 < dts - last < TICKS_PER_SECOND:
+                    step = dts - last
+                untimed.clear()
+                last = dts
+                yield Arrival(coded, pts, dts)
         except (av.error.ExitError, av.error.TimeoutError) as exc:
             raise StalledError(f"{self.address.name} sent nothing for too long") from exc
         except (av.error.FFmpegError, OSError) as exc:
             raise SourceError(f"cannot read on from {self.address.name}: {_why(exc)}") from exc
+
+    def _nominal_step(self) -> int:
+        rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        return round(TICKS_PER_SECOND / rate)
 
     def _in_ticks(self, source_ticks: int) -> int:
         return round(source_ticks * self._factor)
