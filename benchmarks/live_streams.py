@@ -3,8 +3,8 @@
 Every camera is an RTSP mount of one server on this machine (tests/rtsp_server.py), 640x360 at 25
 frames a second; the job is `streamdyn watch` in a process of its own, with lite0. Printed for each
 policy and number of cameras: frames a second that came, the share looked at, dropped frames, the
-99th percentile of the time from a frame's arrival to its being stored, and the processor time of
-the job and of the server, in cores.
+99th percentile of the time from the arrival of a window's first frame to its being stored, and the
+processor time of the job and of the server, in cores.
 
     python benchmarks/live_streams.py VIDEO [--cameras 1 4 8 16] [--seconds 30] [--out ROWS.jsonl]
 """
@@ -15,21 +15,20 @@ import argparse
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.cameras import write_units_of  # noqa: E402
+
 SERVER = ROOT / "tests" / "rtsp_server.py"
-SIZE, RATE, GOP = (640, 360), 25, 50
 POLICIES: dict[str, dict[str, Any]] = {
     "full pass": {"name": "full", "lookahead": 16},
     "stride 25": {"name": "stride", "every": 25, "lookahead": 16},
@@ -37,33 +36,6 @@ POLICIES: dict[str, dict[str, Any]] = {
     "packet_motion": {"name": "packet_motion", "lookahead": 16},
 }
 TICK = os.sysconf("SC_CLK_TCK")
-
-
-def write_units(video: Path, path: Path, seconds: int = 60) -> None:
-    """Access units of a video for the server, encoded as a camera would."""
-    coder = av.CodecContext.create("libx264", "w")
-    coder.width, coder.height = SIZE
-    coder.pix_fmt, coder.time_base, coder.framerate = "yuv420p", Fraction(1, RATE), RATE
-    coder.gop_size = GOP
-    coder.options = {
-        "preset": "veryfast",
-        "tune": "zerolatency",
-        "x264-params": "scenecut=0:repeat-headers=1:sliced-threads=0",
-    }
-    with path.open("wb") as file, av.open(str(video)) as container:
-        file.write(struct.pack("<d", RATE))
-        number = 0
-        while number < seconds * RATE:
-            container.seek(0)
-            for frame in container.decode(video=0):
-                picture = frame.reformat(*SIZE, "yuv420p")
-                picture.pts, picture.pict_type = number, 0
-                for packet in coder.encode(picture):
-                    head = struct.pack("<IB", packet.size, packet.is_keyframe)
-                    file.write(head + bytes(packet))
-                number += 1
-                if number >= seconds * RATE:
-                    break
 
 
 def cpu_seconds(pid: int) -> float:
@@ -165,7 +137,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         units = Path(folder) / "camera.units"
-        write_units(asked.video, units)
+        write_units_of(asked.video, units)
         print("| policy | cameras | frames/s | looked at | dropped | p99 | job | server |")
         print("|---|---|---|---|---|---|---|---|")
         for policy in asked.policy:

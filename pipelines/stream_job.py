@@ -220,11 +220,11 @@ class StreamJob:
             if status.agreement is not None:
                 metrics.disagreement.labels(name).set(1 - status.agreement)
             for reason, count in status.reconnects.items():
-                metrics.reconnects.labels(name, reason).set(count)
-        for courier in self._couriers:
-            kind = courier.status.name.split()[0]
-            metrics.outputs.labels(kind, "sent").set(courier.status.num_sent)
-            metrics.outputs.labels(kind, "failed").set(courier.status.num_failures)
+                metrics.reconnects(name, reason, count)
+        for place, courier in enumerate(self._couriers):
+            kind = f"{place}_{courier.status.name.split()[0]}"
+            metrics.outputs(kind, "sent", courier.status.num_sent)
+            metrics.outputs(kind, "failed", courier.status.num_failures)
         return metrics.exposition()
 
     def command(self, verb: str, stream: str | None) -> dict[str, Any]:

@@ -69,9 +69,10 @@ def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
     policy_config: PartConfig = stream.policy or config.policy
     budget = (stream.budget or config.budget).model_dump()
     policy = policy_config.build("policy")
-    options = {**config.source, **stream.source}
+    is_text = stream.kind == "text"
+    options = stream.source if is_text else {**config.source, **stream.source}
     source = build(
-        "source", "live",
+        "source", "live_text" if is_text else "live",
         path=_location(job, stream),
         stream=name,
         spool=job.state / "packets" / name,
@@ -97,7 +98,7 @@ def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
 
 
 def _location(job: Job, stream: StreamConfig) -> str:
-    if "://" in stream.url or stream.url.startswith("/"):
+    if "://" in stream.url or stream.url.startswith("/") or stream.url == "-":
         return stream.url
     return str(job.folder / stream.url)
 

@@ -61,9 +61,10 @@ class StreamConfig(_Table):
     """One stream; what is not given is the job's."""
 
     url: str
-    """Of the camera, playlist or file; may hold `${NAME}`."""
+    """Of the camera, playlist, file or text; may hold `${NAME}`."""
+    kind: Literal["video", "text"] = "video"
     source: dict[str, Any] = {}
-    """Options of the source `live`, such as `overload` and `max_lag_seconds`."""
+    """Options of the source `live` (of text: `live_text`), such as `max_lag_seconds`."""
     policy: PartConfig | None = None
     budget: BudgetConfig | None = None
     events: EventConfig | None = None
@@ -146,7 +147,7 @@ class JobConfig(_Table):
     policy: PartConfig = PartConfig(name="keyframe")
     recognizer: PartConfig = PartConfig(name="lite0")
     source: dict[str, Any] = {}
-    """Options of the source `live`, for all streams."""
+    """Options of the source `live`, for all streams of video."""
     budget: BudgetConfig = BudgetConfig()
     audit: float = Field(default=0.0, ge=0, le=1)
     """Share of the skipped items to look at after all."""

@@ -1,18 +1,28 @@
-"""Cameras for tests: pictures that say which one they are, and servers that show them."""
+"""Cameras for tests: pictures that say which one they are, and servers that show them.
+
+As a program it shows a video over and over, as cameras do:
+
+    python tests/cameras.py VIDEO --port 8554 gate yard
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import socket
 import struct
 import subprocess
+import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -77,14 +87,42 @@ class Numbers:
         return float(propagated.label == looked_up.label)
 
 
+def write_units_of(
+    video: Path, path: Path, *, seconds: int = 60, size: tuple[int, int] = (640, 360), gop: int = 50
+) -> Path:
+    """Access units of a video, over and over, for `rtsp_server.py`."""
+    with _encoder(size, gop, 0, "veryfast") as coder, path.open("wb") as file:
+        file.write(struct.pack("<d", RATE))
+        with av.open(str(video)) as container:
+            number = 0
+            while number < seconds * RATE:
+                container.seek(0)
+                for frame in container.decode(video=0):
+                    picture = frame.reformat(*size, "yuv420p")
+                    picture.pts, picture.pict_type = number, 0
+                    _write(file, coder.encode(picture))
+                    number += 1
+                    if number == seconds * RATE:
+                        break
+        _write(file, coder.encode(None))
+    return path
+
+
+def _write(file: BinaryIO, packets: list[av.Packet]) -> None:
+    for packet in packets:
+        file.write(struct.pack("<IB", packet.size, packet.is_keyframe) + bytes(packet))
+
+
 @contextmanager
-def _encoder(size: tuple[int, int], gop: int, num_b_frames: int) -> Iterator[av.CodecContext]:
+def _encoder(
+    size: tuple[int, int], gop: int, num_b_frames: int, preset: str = "ultrafast"
+) -> Iterator[av.CodecContext]:
     coder = av.CodecContext.create("libx264", "w")
     coder.width, coder.height = size
     coder.pix_fmt, coder.time_base, coder.framerate = "yuv420p", Fraction(1, RATE), RATE
     coder.gop_size = gop
     flags = f"scenecut=0:repeat-headers=1:sliced-threads=0:bframes={num_b_frames}:threads=1"
-    coder.options = {"preset": "ultrafast", "x264-params": flags}
+    coder.options = {"preset": preset, "x264-params": flags}
     yield coder
 
 
@@ -98,10 +136,8 @@ def write_units(
             picture = numbered_picture(first + number, size)
             frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts = number
-            for packet in coder.encode(frame):
-                file.write(struct.pack("<IB", packet.size, packet.is_keyframe) + bytes(packet))
-        for packet in coder.encode(None):
-            file.write(struct.pack("<IB", packet.size, packet.is_keyframe) + bytes(packet))
+            _write(file, coder.encode(frame))
+        _write(file, coder.encode(None))
     return path
 
 
@@ -150,12 +186,13 @@ class Cameras:
 
     Args:
         cameras: Name → file of access units.
+        port: Any that is free, if not given.
     """
 
-    def __init__(self, cameras: dict[str, Path]) -> None:
+    def __init__(self, cameras: dict[str, Path], port: int | None = None) -> None:
         if missing := rtsp_is_missing():
             pytest.skip(f"no RTSP server: {missing}")
-        self._cameras, self.port, self._since = cameras, free_port(), time.time()
+        self._cameras, self.port, self._since = cameras, port or free_port(), time.time()
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[str]:
@@ -210,3 +247,26 @@ def cameras(**files: Path) -> Iterator[Cameras]:
 def redis_is_missing() -> str:
     """Why there can be no Redis server here; nothing where there can."""
     return "" if shutil.which("redis-server") else "redis-server is not installed"
+
+
+def main() -> None:
+    """Show a video until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--port", type=int, default=8554)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        units = write_units_of(asked.video, Path(folder) / "camera.units")
+        server = Cameras(dict.fromkeys(asked.names, units), asked.port)
+        for name in asked.names:
+            sys.stdout.write(f"{server.url(name)}\n")
+            sys.stdout.flush()
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            server.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import pytest
 from streamdyn.errors import ConfigError
 from streamdyn.items import FrameSpec
 from streamdyn.protocols import Position
-from streamdyn.sources.live import Live, LiveCursor
+from streamdyn.sources.live import Live, LivePictureCursor
 from streamdyn.testing.sources import check_source
 from tests.cameras import RATE, SIZE, cameras, free_port, number_in, write_units, write_video
 from tests.playlists import Playlist
@@ -36,7 +36,7 @@ def video(tmp_path_factory) -> Path:
 class Watched:
     """Numbers and times of what a cursor hands out."""
 
-    def __init__(self, cursor: LiveCursor) -> None:
+    def __init__(self, cursor: LivePictureCursor) -> None:
         self._cursor = cursor
         self.numbers: list[int] = []
         self.ticks: list[int] = []
@@ -76,7 +76,7 @@ def test_a_file_read_fast_is_whole_and_in_order(video, tmp_path):
 
 
 def test_the_contract_of_sources_holds(video, tmp_path):
-    def open_it(position: Position | None) -> LiveCursor:
+    def open_it(position: Position | None) -> LivePictureCursor:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         return Live(video, pace="fast", spool=folder).open(position)
 

@@ -19,7 +19,8 @@ from streamdyn.sources.live.cursor import LagRule
 from streamdyn.sources.live.ingest import Reconnect
 from streamdyn.sources.live.packets import TICKS_PER_SECOND as SECOND
 from streamdyn.sources.live.packets import LivePacket, Section
-from streamdyn.sources.live.spool import Record, Spool, SpoolReader
+from streamdyn.sources.live.spool import Spool, SpoolReader
+from streamdyn.sources.live.spool_records import Record
 from streamdyn.sources.live.timekeeper import WRAP, Timekeeper
 from streamdyn.sources.live.urls import Address, redacted
 

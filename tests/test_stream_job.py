@@ -437,7 +437,7 @@ def test_secrets_come_from_the_environment(video, tmp_path):
     job = load_job(path, {"WHO": "me", "WORD": "secret"})
     assert job.config.streams["gate"].url == "rtsp://me:secret@10.0.0.1/x"
     task = task_of(job, "gate", Numbers())
-    assert task.source.address.name == "rtsp://***@10.0.0.1/x"
+    assert task.source.name == "rtsp://***@10.0.0.1/x"
 
 
 def test_the_schema_of_job_files_knows_all_keys():

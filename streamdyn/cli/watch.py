@@ -18,6 +18,7 @@ from streamdyn.cli.output import percent, print_json, print_lines, remark
 
 DEFAULT_INDEX = Path("streamdyn-watch.db")
 JOB_SUFFIXES = (".yaml", ".yml")
+TEXT_SUFFIXES = (".txt", ".log", ".md")
 
 
 @app.command()
@@ -114,17 +115,24 @@ def _job(
         return job, Path(target)
     table: dict[str, Any] = {
         "index": str(into.absolute()),
-        "streams": {"stream": {"url": target if "://" in target else str(Path(target).absolute())}},
+        "streams": {"stream": _stream(target)},
         "events": {"labels": list(labels or ()), "min_score": min_score},
         "ops": {"port": 0 if port is None else port},
     }
     given = {"policy": policy, "recognizer": recognizer}
     table |= {name: parse_part(text) for name, text in given.items() if text}
     if source:
-        table["source"] = {k: v for k, v in parse_part(source).items() if k != "name"}
+        options_of_it = {k: v for k, v in parse_part(source).items() if k != "name"}
+        table["streams"]["stream"]["source"] = options_of_it
     if audit is not None:
         table["audit"] = audit
     return Job(JobConfig.model_validate(table), Path.cwd()), None
+
+
+def _stream(target: str) -> dict[str, Any]:
+    url = target if "://" in target or target == "-" else str(Path(target).absolute())
+    is_text = target == "-" or target.startswith("redis") or target.endswith(TEXT_SUFFIXES)
+    return {"url": url, "kind": "text" if is_text else "video"}
 
 
 def _check(job: Any) -> None:
@@ -182,7 +190,7 @@ def _say(status: dict[str, Any]) -> None:
         share = seen / stream["frames"] if stream["frames"] else 0.0
         parts = [
             f"{stream['stream']}: {stream['state']}, {stream['connection']}",
-            f"{stream['frames']:,} frames, {percent(share)} looked at",
+            f"{stream['frames']:,} items, {percent(share)} looked at",
             f"{stream['drop']:,} dropped, {stream['error']:,} errors",
             f"lag {stream['lag_seconds']:.1f} s",
             f"{sum(stream['reconnects'].values())} reconnects",

@@ -85,7 +85,7 @@ class LiveBook:
     ) -> None:
         self.index = SqliteIndex(path)
         self.chapter_seconds, self.topics = chapter_seconds, tuple(topics)
-        self._retention, self._now = retention, now
+        self._retention, self.now = retention, now
         self._next_cleaning = 0.0
         with self.index.transaction(f"prepare {path}") as connection:
             # Messages number on from the clock: those of an index made anew come after the old.
@@ -101,7 +101,7 @@ class LiveBook:
 
     def clean_now_and_then(self) -> None:
         """Every `RETENTION_EVERY_SECONDS`."""
-        now = self._now()
+        now = self.now()
         if now >= self._next_cleaning:
             self._next_cleaning = now + RETENTION_EVERY_SECONDS
             self.clean()
@@ -139,7 +139,7 @@ class LiveBook:
 
     def _too_old(self) -> list[str]:
         assert self._retention.seconds is not None
-        before = self._now() - self._retention.seconds
+        before = self.now() - self._retention.seconds
         return [media_id for media_id, ended in self._finished() if ended < before]
 
     def _holds_too_much(self) -> bool:
@@ -193,7 +193,7 @@ class StreamPage:
     def __init__(self, book: LiveBook, stream: str, config_hash: str) -> None:
         self._book, self._stream, self._hash = book, stream, config_hash
         self._chapter: MediaSink | None = None
-        self._chapter_from = 0
+        self._chapter_from, self._chapter_began = 0, book.now()
         self.position: Position | None = None
         """After the last item that is stored."""
         self.checkpoint: bytes | None = None
@@ -285,9 +285,11 @@ class StreamPage:
         start = int(window.pts[0])
         if self._chapter is not None:
             seconds = float((start - self._chapter_from) * window.time_base)
+            if info.kind == "token":  # Its times are characters.
+                seconds = self._book.now() - self._chapter_began
             if seconds < self._book.chapter_seconds:
                 return self._chapter
-        self._chapter_from = start
+        self._chapter_from, self._chapter_began = start, self._book.now()
         path = f"{self._stream}/{_clock_name(window.pts_at(0).seconds)}"
         media = replace(MediaRow(path).described(info), stream=self._stream)
         return self._book.index.begin(media, self._hash)

@@ -74,8 +74,8 @@ class JobMetrics:
         self.lag = gauge(
             "streamdyn_stream_lag_seconds", "Time of the stream that waits to be watched.", "stream"
         )
-        self.reconnects = gauge(
-            "streamdyn_reconnects", "Connections made again, by reason.", "stream", "reason"
+        self._reconnects = counter(
+            "streamdyn_reconnects_total", "Connections made again, by reason.", "stream", "reason"
         )
         self.saved = gauge(
             "streamdyn_compute_saved_ratio", "Frames that the recognizer did not see.", "stream"
@@ -88,10 +88,11 @@ class JobMetrics:
         self.budget = gauge(
             "streamdyn_budget_ratio", "Frames that may be recognized, under load.", "stream"
         )
-        self.outputs = gauge(
-            "streamdyn_outputs", "Messages that a sink took, or tries that failed.",
+        self._outputs = counter(
+            "streamdyn_outputs_total", "Messages that a sink took, or tries that failed.",
             "sink", "result",
         )  # fmt: skip
+        self._told: dict[tuple[str, ...], int] = {}
         gauge("streamdyn_build_info", "The version.", "version").labels(__version__).set(1)
 
     def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
@@ -114,6 +115,19 @@ class JobMetrics:
         for stage in STAGES:
             if milliseconds := getattr(spent, f"{stage}_ms"):
                 self._stages.labels(stage).observe(milliseconds / 1000)
+
+    def reconnects(self, stream: str, reason: str, count: int) -> None:
+        """Of a stream since its worker began."""
+        self._reconnects.labels(stream, reason).inc(self._more(("again", stream, reason), count))
+
+    def outputs(self, sink: str, result: str, count: int) -> None:
+        """Of a sink since the job began."""
+        self._outputs.labels(sink, result).inc(self._more(("out", sink, result), count))
+
+    def _more(self, key: tuple[str, ...], count: int) -> int:
+        before, self._told[key] = self._told.get(key, 0), count
+        # A worker that began anew counts from zero.
+        return count - before if count >= before else count
 
     def exposition(self) -> bytes:
         """In Prometheus' text format."""

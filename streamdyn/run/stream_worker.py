@@ -33,7 +33,8 @@ from streamdyn.protocols import WHOLE_STREAM, Policy, Recognizer
 from streamdyn.receipt import Receipt
 from streamdyn.run.load import LoadControl, LoadRule
 from streamdyn.run.local import drive
-from streamdyn.sources.live import Live, LiveCursor, Receiver, redacted
+from streamdyn.sources.live import redacted
+from streamdyn.sources.live.receiving import LiveCursor, LiveReceiver, LiveSource
 from streamdyn.timeline import WindowResult
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class StreamTask:
     """What a worker watches, and how."""
 
     stream: str
-    source: Live
+    source: LiveSource
     policy: Policy[Any]
     config_hash: str
     audit: AuditRule = field(default_factory=AuditRule)
@@ -114,9 +115,9 @@ class StreamWorker:
         self.told = told
         self._is_over, self._is_paused = threading.Event(), threading.Event()
         self._cursor: LiveCursor | None = None
-        self._receiver: Receiver | None = None
+        self._receiver: LiveReceiver | None = None
         self._load = LoadControl(task.load, task.budget)
-        self.status = StreamStatus(task.stream, task.source.address.name)
+        self.status = StreamStatus(task.stream, task.source.name)
 
     def run(self) -> None:
         """Watch until told to stop, or until a file has ended.
@@ -214,19 +215,20 @@ class StreamWorker:
         with result.receipt.timed("sink"):
             page.write(result, checkpoint.dump(state), cursor.info, tracker.state, changes)
         last_ticks = int(result.window.pts[-1])
-        cursor.spool.done(last_ticks)
+        receiver = self._receiver
+        assert receiver is not None
+        receiver.done(last_ticks)
         seconds = result.window.pts_at(-1).seconds
         if self._task.source.is_hurried:
-            state.meter = self._load.follow(state.meter, cursor.spool.waiting_seconds, seconds)
+            state.meter = self._load.follow(state.meter, receiver.waiting_seconds, seconds)
         latency = cursor.latency_seconds(result.window)
-        self._note(result, state, cursor, len(changes), latency)
+        self._note(result, state, len(changes), latency)
         self.told.window(self._task.stream, result, latency)
 
     def _note(
         self,
         result: WindowResult,
         state: SessionState,
-        cursor: LiveCursor,
         num_changes: int,
         latency: float | None,
     ) -> None:
@@ -240,19 +242,18 @@ class StreamWorker:
             status.num_audits = state.tally.num_audits
         if latency is not None:
             status.latencies.append(latency)
-        self.refresh(cursor)
+        self.refresh()
 
-    def refresh(self, cursor: LiveCursor | None = None) -> StreamStatus:
+    def refresh(self) -> StreamStatus:
         """The status, with what the connection says now."""
-        cursor = cursor or self._cursor
-        status = self.status
-        if cursor is not None and status.state == "watching":
-            ingest = cursor.ingest.status
+        receiver, status = self._receiver, self.status
+        if receiver is not None and status.state == "watching":
+            ingest = receiver.status
             status.connection = ingest.state
             status.reconnects = {str(reason): n for reason, n in ingest.reconnects.items()}
             status.last_packet_at = ingest.last_packet_at
             status.last_error = ingest.last_error or status.last_error
-            status.backlog_seconds = cursor.spool.waiting_seconds
+            status.backlog_seconds = receiver.waiting_seconds
         return status
 
     def hang_up(self) -> None:
@@ -277,6 +278,6 @@ class StreamWorker:
 
     def _drain(self) -> None:
         if self._receiver is not None:
-            self._receiver.ingest.hang_up()
+            self._receiver.hang_up()
         if self._cursor is not None:
             self._cursor.drain()

@@ -92,16 +92,89 @@ class Tokens:
         return (text[start : start + PIECE] for start in range(0, len(text), PIECE))
 
 
-class TokenCursor:
+class TokenWindow:
+    """Tokens that were read and not released: what cursors over text share.
+
+    Args:
+        stream: Id.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._receipt = Receipt()
+        self._first = 0  # Ordinal of the first token held.
+        self._next = 0  # Ordinal of the first one that was not handed out.
+        self._starts: list[int] = []
+        self._words: list[str] = []
+
+    def _hand_out(self, count: int) -> Block | None:
+        """The next tokens that are held, so many at most."""
+        first = self._next
+        held = slice(first - self._first, first - self._first + count)
+        words = self._words[held]
+        n = len(words)
+        if not n:
+            return None
+        self._next += n
+        return Block(
+            self._stream,
+            first,
+            TIME_BASE,
+            pts=np.array(self._starts[held], np.int64),
+            keyframe=np.ones(n, bool),
+            num_bytes=np.array([_num_bytes(word) for word in words], np.int32),
+            disposable=np.ones(n, bool),
+            gop=np.arange(first, first + n, dtype=np.int32),
+            reach=np.ones(n, np.int32),
+        )
+
+    def materialize(
+        self, ordinals: Sequence[int], spec: FrameSpec
+    ) -> tuple[list[Item], list[ItemError]]:
+        """`(num_bytes,)` uint8 of each token, in UTF-8; `spec` is for pictures, not looked at."""
+        with self._receipt.timed("convert"):
+            items = [self._item(ordinal) for ordinal in ordinals]
+        self._receipt.num_converted += len(items)
+        return items, []
+
+    def _item(self, ordinal: int) -> Item:
+        data = np.frombuffer(_bytes(self._word(ordinal)), np.uint8)
+        pts = Pts(self._starts[ordinal - self._first], TIME_BASE)
+        return Item(self._stream, ordinal, pts, data, "token")
+
+    def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
+        """`(n, 10)` float32 for `token`, see `streamdyn.previews.token`.
+
+        Raises:
+            ConfigError: Another grade.
+        """
+        if grade != "token":
+            raise ConfigError(f"a text has no preview of grade {grade!r}; it has packet and token")
+        with self._receipt.timed("preview"):
+            return token_features([self._word(ordinal) for ordinal in ordinals])
+
+    def _word(self, ordinal: int) -> str:
+        if not self._first <= ordinal < self._next:
+            raise SourceError(
+                f"cannot read token {ordinal} of {self._stream}: it was released or not "
+                f"handed out; ask for {self._first} to {self._next - 1}"
+            )
+        return self._words[ordinal - self._first]
+
+    def release(self, before: int) -> None:
+        """Forget the tokens below `before`."""
+        count = min(max(0, before - self._first), len(self._words))
+        del self._words[:count], self._starts[:count]
+        self._first += count
+
+
+class TokenCursor(TokenWindow):
     """Where we are in a text; holds the tokens that were not released."""
 
     def __init__(self, source: Tokens, resume_from: Position | None = None) -> None:
+        super().__init__(source.stream)
         self._source = source
-        self._receipt = Receipt()
         self._pieces = source.pieces()
-        self._first = 0  # Ordinal of the first token held.
-        self._starts: list[int] = []
-        self._words: list[str] = []
         after = None if resume_from is None else resume_from.after_ticks
         # The character before tells whether a token begins there.
         begin = max(0, (after or 0) - 1)
@@ -129,23 +202,7 @@ class TokenCursor:
         stop = self._next + self._source.block_size
         while self._first + len(self._words) < stop and self._read_on():
             pass
-        first, held = self._next, slice(self._next - self._first, stop - self._first)
-        words = self._words[held]
-        n = len(words)
-        if not n:
-            return None
-        self._next += n
-        return Block(
-            self._source.stream,
-            first,
-            TIME_BASE,
-            pts=np.array(self._starts[held], np.int64),
-            keyframe=np.ones(n, bool),
-            num_bytes=np.array([_num_bytes(word) for word in words], np.int32),
-            disposable=np.ones(n, bool),
-            gop=np.arange(first, first + n, dtype=np.int32),
-            reach=np.ones(n, np.int32),
-        )
+        return self._hand_out(self._source.block_size)
 
     def _read_on(self) -> bool:
         """Take more tokens in; false at the end."""
@@ -158,45 +215,6 @@ class TokenCursor:
         self._words += words
         self._receipt.num_demuxed += len(words)
         return True
-
-    def materialize(
-        self, ordinals: Sequence[int], spec: FrameSpec
-    ) -> tuple[list[Item], list[ItemError]]:
-        """`(num_bytes,)` uint8 of each token, in UTF-8; `spec` is for pictures, not looked at."""
-        with self._receipt.timed("convert"):
-            items = [self._item(ordinal) for ordinal in ordinals]
-        self._receipt.num_converted += len(items)
-        return items, []
-
-    def _item(self, ordinal: int) -> Item:
-        data = np.frombuffer(_bytes(self._word(ordinal)), np.uint8)
-        pts = Pts(self._starts[ordinal - self._first], TIME_BASE)
-        return Item(self._source.stream, ordinal, pts, data, "token")
-
-    def preview(self, grade: Grade, ordinals: Sequence[int]) -> Array:
-        """`(n, 10)` float32 for `token`, see `streamdyn.previews.token`.
-
-        Raises:
-            ConfigError: Another grade.
-        """
-        if grade != "token":
-            raise ConfigError(f"a text has no preview of grade {grade!r}; it has packet and token")
-        with self._receipt.timed("preview"):
-            return token_features([self._word(ordinal) for ordinal in ordinals])
-
-    def _word(self, ordinal: int) -> str:
-        if not self._first <= ordinal < self._next:
-            raise SourceError(
-                f"cannot read token {ordinal} of {self._source.stream}: it was released or not "
-                f"handed out; ask for {self._first} to {self._next - 1}"
-            )
-        return self._words[ordinal - self._first]
-
-    def release(self, before: int) -> None:
-        """Forget the tokens below `before`."""
-        count = min(max(0, before - self._first), len(self._words))
-        del self._words[:count], self._starts[:count]
-        self._first += count
 
     def hop_to(self, ordinal: int) -> None:
         """Leave the tokens before `ordinal` unseen; they are read, to count them, and forgotten."""
@@ -228,22 +246,45 @@ def tokens_of(
     Raises:
         SourceError: A token is longer than `LONGEST_TOKEN`.
     """
-    held = ""
+    tokenizer = Tokenizer(first)
     for piece in chain(pieces, [None]):
-        held += piece or ""
+        starts, words = tokenizer.feed(piece)
+        if words:
+            yield starts, words
+
+
+class Tokenizer:
+    """Cuts a text that comes in pieces into tokens; holds what the next piece may go on with.
+
+    Args:
+        first: Character with which the text begins: at a token or between two.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        self._held, self._first = "", first
+
+    def feed(self, piece: str | None) -> tuple[list[int], list[str]]:
+        """First characters and words of the tokens that are whole now.
+
+        Args:
+            piece: What comes next; `None`: nothing will.
+
+        Raises:
+            SourceError: A token is longer than `LONGEST_TOKEN`.
+        """
+        held = self._held + (piece or "")
         matches = list(word_pattern().finditer(held))
         words = [match.group() for match in matches]
-        starts = [first + match.start() for match in matches]
+        starts = [self._first + match.start() for match in matches]
         done = len(words) - (0 if piece is None else _unfinished(held, matches))
-        if done:
-            yield starts[:done], words[:done]
-        cut = starts[done] - first if done < len(words) else len(held)
-        held, first = held[cut:], first + cut
-        if len(held) > LONGEST_TOKEN:
+        cut = starts[done] - self._first if done < len(words) else len(held)
+        self._held, self._first = held[cut:], self._first + cut
+        if len(self._held) > LONGEST_TOKEN:
             raise SourceError(
-                f"cannot read on at character {first}: a word of more than {LONGEST_TOKEN} "
+                f"cannot read on at character {self._first}: a word of more than {LONGEST_TOKEN} "
                 "characters begins there; this is no text, or it needs spaces between its words"
             )
+        return starts[:done], words[:done]
 
 
 def _unfinished(text: str, matches: Sequence[re.Match[str]]) -> int:

@@ -10,13 +10,14 @@ from typing import Literal
 from streamdyn.errors import ConfigError
 from streamdyn.protocols import Position
 from streamdyn.registry import source
-from streamdyn.sources.live.cursor import OVERLOADS, LagRule, LiveCursor, Overload
+from streamdyn.sources.live.cursor import OVERLOADS, LagRule, LivePictureCursor, Overload
 from streamdyn.sources.live.ingest import Ingest, Reconnect
 from streamdyn.sources.live.spool import Spool
+from streamdyn.sources.live.text import LiveText
 from streamdyn.sources.live.timekeeper import Timekeeper
 from streamdyn.sources.live.urls import Address, redacted
 
-__all__ = ["Live", "LiveCursor", "Receiver", "Reconnect", "redacted"]
+__all__ = ["Live", "LivePictureCursor", "LiveText", "Receiver", "Reconnect", "redacted"]
 
 
 @source("live")
@@ -78,6 +79,7 @@ class Live:
                 raise ConfigError(f"{name} must be above 0, got {value}")
         self.address = Address(str(path))
         self.address.check()
+        self.name = self.address.name
         self.stream = stream if stream is not None else self.address.name
         self.spool, self.spool_bytes = None if spool is None else Path(spool), spool_bytes
         self.rule = LagRule(overload, max_lag_seconds)
@@ -97,7 +99,7 @@ class Live:
         """
         return Receiver(self, resume_from)
 
-    def open(self, resume_from: Position | None = None) -> LiveCursor:
+    def open(self, resume_from: Position | None = None) -> LivePictureCursor:
         """A cursor that receives by itself, after the last closed item of an earlier run.
 
         Raises:
@@ -142,13 +144,27 @@ class Receiver:
             loop=source.loop,
             refuse_after_seconds=rule.max_lag_seconds if refuses else None,
         )
+        self.status = self.ingest.status
         self.ingest.start()
 
-    def open(self, resume_from: Position | None) -> LiveCursor:
+    @property
+    def waiting_seconds(self) -> float:
+        """Of media that has come and is not done."""
+        return self.spool.waiting_seconds
+
+    def done(self, ticks: int) -> None:
+        """All up to there is committed."""
+        self.spool.done(ticks)
+
+    def hang_up(self) -> None:
+        """Receive nothing more; what has come is there."""
+        self.ingest.hang_up()
+
+    def open(self, resume_from: Position | None) -> LivePictureCursor:
         """A cursor after the last closed item of an earlier one."""
         source = self._source
         rule = LagRule("wait", source.rule.max_lag_seconds) if source.waits else source.rule
-        return LiveCursor(
+        return LivePictureCursor(
             source.address.name,
             source.stream,
             self.spool,

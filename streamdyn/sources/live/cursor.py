@@ -89,7 +89,7 @@ class LiveGops(GopBuilder):
         return block
 
 
-class LiveCursor(PictureCursor):
+class LivePictureCursor(PictureCursor):
     """Where we are in a live stream; used by one thread.
 
     Args:

@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,7 +22,7 @@ from streamdyn.sources.live.urls import Address
 
 logger = logging.getLogger(__name__)
 State = Literal["connecting", "up", "waiting", "ended", "failed"]
-Reason = Literal["refused", "broken", "stalled", "ended", "asked"]
+Why = Literal["refused", "broken", "stalled", "ended", "asked"]
 """Why a connection is made again."""
 EDGE_SECONDS = 0.015
 """A picture that took longer to come than this had not come before it was asked for."""
@@ -73,7 +74,7 @@ class IngestStatus:
     """Packets that the spool had no room for."""
     num_before_keyframe: int = 0
     """Packets that came before one that decoding can begin with."""
-    reconnects: Counter[Reason] = field(default_factory=Counter)
+    reconnects: Counter[Why] = field(default_factory=Counter)
     last_error: str = ""
     last_packet_at: float | None = None
     """Seconds since the epoch."""
@@ -81,8 +82,61 @@ class IngestStatus:
     """Likewise; `None` while it is not connected."""
 
 
-class Ingest(threading.Thread):
-    """The thread that receives.
+class Receiving(threading.Thread, ABC):
+    """A thread that receives, and connects again when a connection breaks.
+
+    Args:
+        name: To print.
+        spool: Where to; it is told of the end.
+        reconnect: When it breaks.
+    """
+
+    def __init__(self, name: str, spool: Spool, reconnect: Reconnect) -> None:
+        super().__init__(name=f"ingest {name}", daemon=True)
+        self._label, self._spool, self._reconnect = name, spool, reconnect
+        self._is_over = threading.Event()
+        self._random = random.Random()
+        self._loop = False
+        self.status = IngestStatus()
+
+    def run(self) -> None:
+        """Receive until told to stop, or until a file has ended."""
+        num_failures = 0
+        while not self._is_over.is_set():
+            began = time.monotonic()
+            reason, said = self._receive()
+            if reason is None and self._loop:
+                continue
+            if reason is None:
+                break
+            self.status.connected_at = None
+            self.status.last_error = said or self.status.last_error
+            if self._is_over.is_set():
+                break
+            held = time.monotonic() - began
+            num_failures = 1 if held >= self._reconnect.stable_seconds else num_failures + 1
+            wait = self._reconnect.wait_seconds(num_failures, self._random.random())
+            logger.warning(
+                "%s: %s%s; connecting again in %.1f s",
+                self._label, reason, f" ({said})" if said else "", wait,
+            )  # fmt: skip
+            self.status.reconnects[reason] += 1
+            self.status.state = "waiting"
+            self._is_over.wait(wait)
+        self.status.state = "ended"
+        self._spool.end()
+
+    @abstractmethod
+    def _receive(self) -> tuple[Why | None, str]:
+        """One connection; why it ended (`None`: for good), and what was said."""
+
+    def hang_up(self) -> None:
+        """End at the next packet; a read that hangs ends when it times out."""
+        self._is_over.set()
+
+
+class Ingest(Receiving):
+    """The thread that receives video.
 
     Args:
         address: Where from.
@@ -105,53 +159,23 @@ class Ingest(threading.Thread):
         loop: bool = False,
         refuse_after_seconds: float | None = None,
     ) -> None:
-        super().__init__(name=f"ingest {address.name}", daemon=True)
-        self._address, self._spool, self._timekeeper = address, spool, timekeeper
-        self._reconnect, self._pace, self._loop = reconnect, pace, loop
+        super().__init__(address.name, spool, reconnect)
+        self._address, self._timekeeper = address, timekeeper
+        self._pace, self._loop = pace, loop
         self._refuse_after_seconds = refuse_after_seconds
-        self._is_over = threading.Event()
         self._again = threading.Event()
-        self._random = random.Random()
         self._waiting_since: float | None = None  # For a keyframe; `None` in a section.
         self._num_vain = 0
         self._edge: tuple[float, int] | None = None  # Clock, and pts of what came then.
         self._is_refusing = False  # The wait is of our making.
         self._pace_from: tuple[float, int] | None = None  # Of the pace.
-        self.status = IngestStatus()
 
     @property
     def comes_again(self) -> bool:
         """After a reconnect the source gives the same pictures at the same times: a file, HLS."""
         return self._timekeeper.is_repeatable and not self._loop
 
-    def run(self) -> None:
-        """Receive until told to stop, or until a file has ended."""
-        num_failures = 0
-        while not self._is_over.is_set():
-            began = time.monotonic()
-            reason, said = self._receive()
-            if reason is None and self._loop:
-                continue
-            if reason is None:
-                break
-            self.status.connected_at = None
-            self.status.last_error = said or self.status.last_error
-            if self._is_over.is_set():
-                break
-            held = time.monotonic() - began
-            num_failures = 1 if held >= self._reconnect.stable_seconds else num_failures + 1
-            wait = self._reconnect.wait_seconds(num_failures, self._random.random())
-            logger.warning(
-                "%s: %s%s; connecting again in %.1f s",
-                self._address.name, reason, f" ({said})" if said else "", wait,
-            )  # fmt: skip
-            self.status.reconnects[reason] += 1
-            self.status.state = "waiting"
-            self._is_over.wait(wait)
-        self.status.state = "ended"
-        self._spool.end()
-
-    def _receive(self) -> tuple[Reason | None, str]:
+    def _receive(self) -> tuple[Why | None, str]:
         """One connection; why it ended (`None`: for good), and what was said."""
         self.status.state = "connecting"
         self._again.clear()
@@ -171,7 +195,7 @@ class Ingest(threading.Thread):
             except SourceError as exc:
                 return "broken", str(exc)
 
-    def _store(self, connection: Connection) -> tuple[Reason | None, str]:
+    def _store(self, connection: Connection) -> tuple[Why | None, str]:
         seen = self._spool.last_dts if self.comes_again else None
         self._waiting_since = time.monotonic()
         for packet in _unseen(self._packets(connection), seen):
@@ -292,10 +316,6 @@ class Ingest(threading.Thread):
     def connect_again(self) -> None:
         """Hang up at the next packet and connect anew."""
         self._again.set()
-
-    def hang_up(self) -> None:
-        """End at the next packet; a read that hangs ends when it times out."""
-        self._is_over.set()
 
 
 def _unseen(packets: Iterator[LivePacket], last_dts: int | None) -> Iterator[LivePacket]:

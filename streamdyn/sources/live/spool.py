@@ -15,28 +15,26 @@ written outlives the process, not a power cut.
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from streamdyn.errors import StoreError
 from streamdyn.sources.live.packets import TICKS_PER_SECOND, LivePacket, Section
+from streamdyn.sources.live.spool_records import (
+    Record,
+    packed_packet,
+    packed_section,
+    read_record,
+)
 
-_HEAD = struct.Struct("<BBIIqqd")
-"""Kind, flags, length of the data, its CRC-32, pts, dts, arrival."""
-_SECTION, _PACKET = 1, 2
-_KEYFRAME, _DISPOSABLE, _SHOWN, _HAS_DTS = 1, 2, 4, 8
 LONGEST_STEP = TICKS_PER_SECOND
 """Of media time between two packets; more is a gap, in which nothing came."""
-Record = Section | LivePacket
 
 
 @dataclass(slots=True)
@@ -167,29 +165,19 @@ class Spool:
         """Store a packet; false where there was no room for it, which is counted."""
         if packet.keyframe and self.files and self.files[-1].num_bytes >= self._file_bytes:
             self._close_file()
-        flags = (
-            _KEYFRAME * packet.keyframe
-            | _DISPOSABLE * packet.disposable
-            | _SHOWN * packet.shown
-            | _HAS_DTS * (packet.dts is not None)
-        )
-        data = packet.data
-        head = _HEAD.pack(
-            _PACKET, flags, len(data), zlib.crc32(data), packet.ticks, packet.dts or 0,
-            packet.arrived_at,
-        )  # fmt: skip
-        if not self._make_room(len(data)):
+        record = packed_packet(packet)
+        if not self._make_room(len(record)):
             return False
         with self._writing:
             if self.is_closed:
                 return False
-            while not self._write(head + data):
+            while not self._write(record):
                 if not self._give_up_done_file():
                     self.num_lost += 1
                     return False
         with self.changed:
             file = self.files[-1]
-            file.num_bytes += len(head) + len(data)
+            file.num_bytes += len(record)
             self._note(file, packet)
             self.changed.notify_all()
         return True
@@ -230,16 +218,14 @@ class Spool:
         assert self.section is not None
         number = self.files[-1].number + 1 if self.files else 1
         path = self.folder / f"{number:08d}.spool"
-        table = asdict(self.section) | {"extradata": self.section.extradata.hex()}
-        data = json.dumps(table).encode()
+        record = packed_section(self.section)
         self._file = path.open("wb")
-        head = _HEAD.pack(_SECTION, 0, len(data), zlib.crc32(data), 0, 0, 0.0)
         with self.changed:
             self.files.append(SpoolFile(number, path, meter=replace(self.meter)))
-        self._file.write(head + data)
+        self._file.write(record)
         self._file.flush()
         with self.changed:
-            self.files[-1].num_bytes = len(head) + len(data)
+            self.files[-1].num_bytes = len(record)
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -387,26 +373,3 @@ class SpoolReader:
     def close(self) -> None:
         """Close the file; may be called twice."""
         self._enter(self._number)
-
-
-def read_record(stored: BinaryIO) -> Record | None:
-    """The record at the place of a file; `None` where there is none that is whole."""
-    head = stored.read(_HEAD.size)
-    if len(head) < _HEAD.size:
-        return None
-    kind, flags, size, crc, ticks, dts, arrived_at = _HEAD.unpack(head)
-    data = stored.read(size)
-    if len(data) < size or zlib.crc32(data) != crc:
-        return None
-    if kind == _SECTION:
-        table = json.loads(data)
-        return Section(**table | {"extradata": bytes.fromhex(table["extradata"])})
-    return LivePacket(
-        ticks,
-        dts if flags & _HAS_DTS else None,
-        bool(flags & _KEYFRAME),
-        bool(flags & _DISPOSABLE),
-        bool(flags & _SHOWN),
-        arrived_at,
-        data,
-    )
