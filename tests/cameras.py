@@ -143,15 +143,18 @@ def write_units(
 
 def write_video(
     path: Path, count: int, *, gop: int = 25, num_b_frames: int = 2, first: int = 0,
-    **muxer: str,
+    codec: str = "libx264", **muxer: str,
 ) -> Path:  # fmt: skip
     """A video file of numbered pictures; the suffix says the container."""
     with av.open(str(path), "w", options=muxer) as container:
-        stream = container.add_stream("libx264", rate=RATE)
+        stream = container.add_stream(codec, rate=RATE)
         stream.width, stream.height = SIZE
         stream.pix_fmt, stream.gop_size = "yuv420p", gop
-        flags = f"scenecut=0:bframes={num_b_frames}:threads=1"
-        stream.options = {"preset": "ultrafast", "x264-params": flags}
+        if codec == "libx264":
+            flags = f"scenecut=0:bframes={num_b_frames}:threads=1"
+            stream.options = {"preset": "ultrafast", "x264-params": flags}
+        else:
+            stream.bit_rate = 2_000_000
         for number in range(first, first + count):
             frame = av.VideoFrame.from_ndarray(numbered_picture(number), "rgb24")
             frame.pts, frame.time_base = number, Fraction(1, RATE)

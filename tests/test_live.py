@@ -295,3 +295,14 @@ def test_threads_end_with_the_cursor(video):
 def test_wrong_options_are_named(options, says):
     with pytest.raises(ConfigError, match=says):
         Live(**{"path": "rtsp://127.0.0.1:1/x", **options})
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "avi", "ts", "webm", "mpg"])
+def test_pictures_are_those_of_the_file(tmp_path, suffix):
+    """Whatever the codec: a decoder made from what the spool holds is as good as the file's own."""
+    codec = {"avi": "msmpeg4", "webm": "libvpx", "mpg": "mpeg2video"}.get(suffix, "libx264")
+    path = write_video(tmp_path / f"numbered.{suffix}", 60, codec=codec)
+    with closing(Live(path, pace="fast").open()) as cursor:
+        watched = Watched(cursor).to_the_end()
+    assert watched.num_errors == 0
+    assert watched.numbers == list(range(60))

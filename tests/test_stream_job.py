@@ -317,6 +317,10 @@ def test_sigterm_drains(video, tmp_path):
     assert found == list(range(0, 4 * len(found), 4))
     assert len([m for m in told(tmp_path) if m["type"] == "outcome"]) == len(found)
     assert "ended" in (tmp_path / "log").read_text()
+    with SqliteIndex(tmp_path / "live.db", mode="read") as index:
+        (media,) = index.media()
+        assert media.status == "running"
+        assert len(index.segments(media.id)) == len(found)
     assert not (tmp_path / "live.db.state" / "ops.json").exists()
 
 

@@ -30,6 +30,8 @@ from streamdyn.protocols import Position, SourceInfo
 from streamdyn.timeline import WindowResult
 
 RETENTION_EVERY_SECONDS = 30.0
+REFRESH_EVERY_SECONDS = 30.0
+"""After so long what a stream has brought can be searched, at the latest."""
 _OUTBOX_ROWS = 100_000
 """Messages that are kept though every sink has taken them."""
 
@@ -193,6 +195,7 @@ class StreamPage:
     def __init__(self, book: LiveBook, stream: str, config_hash: str) -> None:
         self._book, self._stream, self._hash = book, stream, config_hash
         self._chapter: MediaSink | None = None
+        self._next_refresh = book.now() + REFRESH_EVERY_SECONDS
         self._chapter_from, self._chapter_began = 0, book.now()
         self.position: Position | None = None
         """After the last item that is stored."""
@@ -278,6 +281,8 @@ class StreamPage:
         self.position = Position(window.stop, int(window.pts[-1]))
         if before is not None and before is not chapter:
             before.finish("forward")
+        if book.now() >= self._next_refresh:
+            self.refresh()
         book.clean_now_and_then()
 
     def _chapter_for(self, result: WindowResult, info: SourceInfo) -> MediaSink:
@@ -293,6 +298,12 @@ class StreamPage:
         path = f"{self._stream}/{_clock_name(window.pts_at(0).seconds)}"
         media = replace(MediaRow(path).described(info), stream=self._stream)
         return self._book.index.begin(media, self._hash)
+
+    def refresh(self) -> None:
+        """Let what is there be searched, though its chapter goes on."""
+        self._next_refresh = self._book.now() + REFRESH_EVERY_SECONDS
+        if self._chapter is not None:
+            self._chapter.refresh("forward")
 
     def finish(self) -> None:
         """The stream has ended: its last chapter is done."""

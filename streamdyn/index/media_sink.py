@@ -127,6 +127,14 @@ class MediaSink:
                     ),
                 )  # fmt: skip
 
+    def refresh(self, propagation: Propagation = "two-sided") -> None:
+        """Make the segments of what is there so far, so that it can be searched."""
+        doing = f"refresh {self.media.path} in {self._database.path}"
+        with self._database.transaction(doing, "its outcomes are kept") as connection:
+            forget_segments(connection, self.media.id)
+            so_far = store_segments(connection, self.media, propagation)
+            _update(connection, replace(so_far, status=self.media.status))
+
     def fail(self, error: str) -> None:
         """Mark the file failed; what was written, and its checkpoint, stay."""
         media = replace(self.media, status="failed", error=error)

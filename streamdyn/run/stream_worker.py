@@ -185,8 +185,9 @@ class StreamWorker:
             for result in drive(session, self._recognizer):
                 self._store(result, session.state, page, tracker, cursor)
                 if self._is_paused.is_set() and not self._is_over.is_set():
-                    return False
+                    break
             if self._is_paused.is_set() or self._is_over.is_set():
+                page.refresh()
                 return self._is_over.is_set()
         page.finish()
         return True

@@ -267,6 +267,7 @@ class LivePictureCursor(PictureCursor):
         if section.number not in self._decoders:
             codec: Any = av.CodecContext.create(section.codec, "r")
             codec.extradata = section.extradata or None
+            codec.width, codec.height = section.width, section.height  # Some cannot do without.
             self._decoders[section.number] = GopDecoder(
                 self._builder,
                 codec,
