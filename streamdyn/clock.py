@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from functools import total_ordering
+
+EPOCH_SECONDS = 1e8
+"""Times from here on are those of live streams, since the epoch: no file is three years long."""
 
 
 @total_ordering
@@ -54,3 +58,10 @@ def format_seconds(seconds: float) -> str:
     minutes, rest = divmod(rest, 60_000)
     whole, milli = divmod(rest, 1000)
     return f"{sign}{hours}:{minutes:02d}:{whole:02d}.{milli:03d}"
+
+
+def format_time(seconds: float) -> str:
+    """A time of a file as `format_seconds`, one of a live stream by the clock of this place."""
+    if seconds < EPOCH_SECONDS:
+        return format_seconds(seconds)
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "milliseconds")

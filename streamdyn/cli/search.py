@@ -80,13 +80,13 @@ def search(
 
 def hit_table(hits: Any, title: str = "") -> Any:
     """Hits as a table."""
-    from streamdyn.clock import format_seconds
+    from streamdyn.clock import format_time
 
     rows: list[tuple[object, ...]] = [
         (
             place,
             hit.path,
-            f"{format_seconds(hit.start_seconds)} - {format_seconds(hit.stop_seconds)}",
+            f"{format_time(hit.start_seconds)} - {format_time(hit.stop_seconds)}",
             hit.label or "(whole file)",
             f"{hit.score:.2f}" if hit.label else "",
             "" if hit.text == hit.label else hit.text,

@@ -15,6 +15,7 @@ import typer
 from streamdyn.cli import options
 from streamdyn.cli.app import app
 from streamdyn.cli.output import percent, print_json, print_lines, remark
+from streamdyn.clock import format_time
 
 DEFAULT_INDEX = Path("streamdyn-watch.db")
 JOB_SUFFIXES = (".yaml", ".yml")
@@ -224,22 +225,11 @@ class _Printer:
 
 def _sentence(event: dict[str, Any]) -> str:
     seconds = event["stop_seconds"] - event["start_seconds"]
-    when = _clock(event["start_seconds"])
+    when = format_time(event["start_seconds"])
     lasted = f", {seconds:.1f} s" if event["phase"] != "start" else ""
     return (
         f"{when} {event['stream']} {event['phase']} {event['label']} {event['score']:.2f}{lasted}"
     )
-
-
-def _clock(seconds: float) -> str:
-    """Local time, or of a file the time in it."""
-    from datetime import datetime
-
-    from streamdyn.clock import format_seconds
-
-    if seconds < 1e8:
-        return format_seconds(seconds)
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "milliseconds")
 
 
 class _JsonLines(logging.Formatter):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from streamdyn import checkpoint
+from streamdyn.clock import EPOCH_SECONDS
 from streamdyn.errors import StoreError
 from streamdyn.events import EventChange, EventState
 from streamdyn.index.finish import forget_segments
@@ -351,6 +352,6 @@ def outcome_dict(outcome: Outcome) -> dict[str, Any]:
 
 def _clock_name(seconds: float) -> str:
     """A name that sorts by time; of a file, whose times are its own, by them."""
-    if seconds < 1e8:
+    if seconds < EPOCH_SECONDS:
         return f"{seconds:012.3f}s"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")

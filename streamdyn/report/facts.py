@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from streamdyn.clock import format_seconds
+from streamdyn.clock import format_time
 from streamdyn.errors import ConfigError, SourceError
 from streamdyn.index.overview import Overview, overview
 from streamdyn.index.pictures import Picture, jpeg, pictures_at
@@ -211,9 +211,9 @@ def _thumbnails(
             label=segment.label or "nothing found",
             text=segment.text if segment.text != segment.label else "",
             score=segment.score,
-            at=format_seconds(media.pts(tick).seconds),
-            span=f"{format_seconds(media.pts(segment.start_ticks).seconds)} - "
-            f"{format_seconds(media.pts(segment.stop_ticks).seconds)}",
+            at=format_time(media.pts(tick).seconds),
+            span=f"{format_time(media.pts(segment.start_ticks).seconds)} - "
+            f"{format_time(media.pts(segment.stop_ticks).seconds)}",
             colour=colours.get(segment.label, 0) if segment.label else -1,
         )
         for segment, tick in zip(chosen, wanted, strict=True)
