@@ -100,6 +100,15 @@ def main() -> None:
         f"{status['frames']:,} tokens, {status['process'] / status['frames']:.1%} read, "
         f"{took:.1f} s: {rate:,.0f} tokens/s"
     )
+    spent = job.receipts()["text"]
+    print(
+        "  "
+        + ", ".join(
+            f"{name[:-3]} {ms / 1000:.1f} s"
+            for name, ms in spent.as_dict().items()
+            if name.endswith("_ms") and ms
+        )
+    )
     for tokens, megabytes in memory:
         print(f"  after {tokens:9,} tokens: {megabytes:.0f} MB")
     growth = memory[-1][1] / memory[1][1]

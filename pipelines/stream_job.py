@@ -28,6 +28,7 @@ from streamdyn.ops.metrics import ACTIONS, JobMetrics
 from streamdyn.ops.server import OpsServer
 from streamdyn.pipelines.stream_parts import TakingTurns, outlet_of, task_of
 from streamdyn.protocols import Recognizer
+from streamdyn.receipt import Receipt
 from streamdyn.run.stream_worker import StreamStatus, StreamTask, StreamWorker
 from streamdyn.timeline import WindowResult
 
@@ -196,6 +197,10 @@ class StreamJob:
                 for courier in self._couriers
             ],
         }
+
+    def receipts(self) -> dict[str, Receipt]:
+        """Stream → what was spent since its worker began."""
+        return {name: worker.status.receipt for name, worker in self._workers.items()}
 
     def not_ready(self) -> list[str]:
         """Streams from which nothing comes."""

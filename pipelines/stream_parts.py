@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 from streamdyn.audit import AuditRule
@@ -14,8 +15,9 @@ from streamdyn.delivery.courier import Outlet
 from streamdyn.delivery.jsonl_file import JsonlFile
 from streamdyn.delivery.redis_stream import RedisStream
 from streamdyn.delivery.webhook import Webhook
+from streamdyn.events import EventRule
 from streamdyn.items import Selection
-from streamdyn.job import Job, JsonlConfig, SinkConfig, StreamConfig, WebhookConfig
+from streamdyn.job import EventConfig, Job, JsonlConfig, SinkConfig, StreamConfig, WebhookConfig
 from streamdyn.outcome import Outcome
 from streamdyn.protocols import Recognizer
 from streamdyn.registry import build
@@ -27,6 +29,9 @@ _TOPICS = {
     "outcomes": frozenset({"outcome"}),
     "all": frozenset({"event", "outcome"}),
 }
+
+
+FOR_EVER = 1e15
 
 
 class TakingTurns:
@@ -92,9 +97,17 @@ def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
         hashlib.sha256(text.encode()).hexdigest()[:16],
         audit=AuditRule(config.audit if stream.audit is None else stream.audit, config.seed),
         budget=Budget(**budget),
-        events=(stream.events or config.events).rule(),
+        events=_rule(stream, config.events),
         load=LoadRule(**config.load.model_dump()),
     )
+
+
+def _rule(stream: StreamConfig, shared: EventConfig) -> EventRule:
+    rule = (stream.events or shared).rule()
+    if stream.kind == "text" and stream.events is None:
+        # The seconds of a text are characters: those of the job are not meant for it.
+        return replace(rule, update_seconds=FOR_EVER, gap_seconds=FOR_EVER)
+    return rule
 
 
 def _location(job: Job, stream: StreamConfig) -> str:

@@ -177,7 +177,8 @@ def window_from(row: Sequence[Any], media: MediaRow) -> StoredWindow:
 
 def outcome_values(outcome: Outcome) -> tuple[Any, ...]:
     """Values of the `OUTCOME_COLUMNS`."""
-    boxes = [[getattr(box, f.name) for f in fields(Box)] for box in outcome.boxes]
+    names = [f.name for f in fields(Box)] if outcome.boxes else []
+    boxes = [[getattr(box, name) for name in names] for box in outcome.boxes]
     labels = list(zip(outcome.labels, map(float, outcome.scores), strict=True))
     embedding = outcome.embedding
     return (
@@ -189,7 +190,7 @@ def outcome_values(outcome: Outcome) -> tuple[Any, ...]:
         float(outcome.score),
         json.dumps(labels, ensure_ascii=False),
         outcome.text,
-        json.dumps(boxes, ensure_ascii=False, default=float),
+        json.dumps(boxes, ensure_ascii=False, default=float) if boxes else "[]",
         None if embedding is None else embedding.astype("<f2").tobytes(),
     )
 

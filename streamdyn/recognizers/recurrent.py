@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from hashlib import sha256
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -131,19 +132,21 @@ class Recurrent:
         return int(took)
 
     def _outcome(self, item: Item, text: str, state: Any) -> Outcome:
-        logits = self._executor.logits(state)
-        powers = np.exp(logits - logits.max())
-        shares = powers / powers.sum()
-        order = np.argsort(-shares, kind="stable")
+        # Of a few labels: numpy would take longer than the reading.
+        logits = self._executor.logits(state).tolist()
+        greatest = max(logits)
+        powers = [exp(logit - greatest) for logit in logits]
+        total = sum(powers)
+        order = sorted(range(len(powers)), key=lambda i: -powers[i])
         return Outcome(
             item.stream,
             item.ordinal,
             item.pts,
             f"{self.name}/{self.version}",
             labels=tuple(self._labels[i] for i in order),
-            scores=tuple(shares[order].tolist()),
+            scores=tuple(powers[i] / total for i in order),
             # A lone surrogate is no text that could be stored.
-            text=text.encode("utf-8", "replace").decode(),
+            text=text if text.isascii() else text.encode("utf-8", "replace").decode(),
         )
 
 
