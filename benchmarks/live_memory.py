@@ -95,6 +95,7 @@ def reconnects(count: int, folder: Path) -> float:
                 assert block is not None
                 cursor.materialize([block.first], FrameSpec(160, 96))
                 cursor.release(block.stop)
+                cursor.spool.done(int(block.pts[-1]))
                 if not early and sum(cursor.ingest.status.reconnects.values()) >= count // 5:
                     gc.collect()
                     early = resident_mb(os.getpid())

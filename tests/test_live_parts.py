@@ -277,6 +277,17 @@ def test_the_oldest_packets_go_and_are_counted_where_nobody_is_done_with_them(tm
     assert spool.num_lost == lost
 
 
+def test_many_small_files_are_no_burden(tmp_path, open_spool):
+    spool = open_spool(tmp_path)
+    for number in range(400):
+        spool.begin(replace(SECTION, number=number))
+        assert spool.append(packet(number, gop=1))
+        spool.done(number)
+    assert len(spool.files) <= 257
+    assert spool.num_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert spool.num_lost == 0
+
+
 def test_a_writer_may_wait_for_room(tmp_path, open_spool):
     spool = open_spool(tmp_path, max_bytes=2000, file_bytes=500, may_wait=True)
     spool.begin(SECTION)

@@ -33,6 +33,8 @@ from streamdyn.sources.live.spool_records import (
     read_record,
 )
 
+MAX_FILES = 256
+"""Besides those that are not done."""
 LONGEST_STEP = TICKS_PER_SECOND
 """Of media time between two packets; more is a gap, in which nothing came."""
 
@@ -110,6 +112,8 @@ class Spool:
         self.last_dts: int | None = None
         self.last_ticks: int | None = None
         """Greatest pts that was stored."""
+        self.num_bytes = 0
+        """Of all files."""
         self.num_lost = 0
         """Packets that were deleted before they were read, or that the disk had no room for."""
         self.meter = MediaMeter()
@@ -135,6 +139,7 @@ class Spool:
             if file.num_packets:
                 os.truncate(path, file.num_bytes)
                 self.files.append(file)
+                self.num_bytes += file.num_bytes
             else:
                 path.unlink()
 
@@ -148,12 +153,6 @@ class Spool:
         self.last_ticks = max(self.last_ticks or record.ticks, record.ticks)
         self.last_dts = record.dts if record.dts is not None else record.ticks
         self._marks.append((record.ticks, self.meter.add(record)))
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all files."""
-        with self.changed:
-            return sum(file.num_bytes for file in self.files)
 
     def begin(self, section: Section) -> None:
         """The packets that follow are of a new section; its first one is a keyframe."""
@@ -178,6 +177,7 @@ class Spool:
         with self.changed:
             file = self.files[-1]
             file.num_bytes += len(record)
+            self.num_bytes += len(record)
             self._note(file, packet)
             self.changed.notify_all()
         return True
@@ -204,14 +204,16 @@ class Spool:
                 if self.files[-1].num_packets:
                     os.truncate(self.files[-1].path, self.files[-1].num_bytes)
                 else:
-                    self.files.pop().path.unlink()
+                    empty = self.files.pop()
+                    self.num_bytes -= empty.num_bytes
+                    empty.path.unlink()
 
     def _give_up_done_file(self) -> bool:
         """Make room on a full disk by packets that nobody needs any more."""
         with self.changed:
             if len(self.files) < 2 or not self._is_done(self.files[0]):
                 return False
-            self.files.popleft().path.unlink(missing_ok=True)
+            self._forget_oldest()
         return True
 
     def _open_file(self) -> None:
@@ -226,6 +228,7 @@ class Spool:
         self._file.flush()
         with self.changed:
             self.files[-1].num_bytes = len(record)
+            self.num_bytes += len(record)
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -234,10 +237,12 @@ class Spool:
 
     def _make_room(self, num_bytes: int) -> bool:
         with self.changed:
-            while sum(file.num_bytes for file in self.files) + num_bytes > self._max_bytes:
-                if len(self.files) < 2:
-                    return True
+            while len(self.files) > 1:
                 oldest = self.files[0]
+                # A source that hangs up again and again makes many small files.
+                is_one_too_many = len(self.files) > MAX_FILES and self._is_done(oldest)
+                if self.num_bytes + num_bytes <= self._max_bytes and not is_one_too_many:
+                    break
                 if self._may_wait and not self._is_done(oldest):
                     if self.is_closed:
                         return False
@@ -245,9 +250,13 @@ class Spool:
                     continue
                 if not self._is_done(oldest):
                     self.num_lost += oldest.num_packets
-                self.files.popleft()
-                oldest.path.unlink(missing_ok=True)
+                self._forget_oldest()
         return True
+
+    def _forget_oldest(self) -> None:
+        oldest = self.files.popleft()
+        self.num_bytes -= oldest.num_bytes
+        oldest.path.unlink(missing_ok=True)
 
     def _is_done(self, file: SpoolFile) -> bool:
         return self.done_ticks is not None and file.last_ticks <= self.done_ticks
