@@ -42,6 +42,10 @@ from tests.cameras import RATE, Cameras, free_port, write_units  # noqa: E402
 GOP = 25
 STALL_SECONDS = 4.0
 PATIENCE_SECONDS = 90.0
+EARLY_SECONDS = 2.0
+"""Of a fault's beginning: a picture is on its way for a while."""
+RECONNECT_SECONDS = 20.0
+"""After the end of a fault: the longest wait between two tries, opening, and a keyframe."""
 
 
 class Receiver:
@@ -83,10 +87,13 @@ class Injected:
     ended: float = 0.0
     recovered_seconds: float = float("nan")
     """From its end to the next picture that is stored."""
-    last_number: int = -1
-    """Stored before it."""
     gap: list[int] = field(default_factory=list)
-    """Numbers missing in the first gap that began while it lasted."""
+    """Numbers that are missing because of it."""
+
+    def explains(self, first: float, last: float) -> bool:
+        """Whether pictures shown from then to then could not be had because of it."""
+        began_in_it = self.began - EARLY_SECONDS <= first <= self.ended + EARLY_SECONDS
+        return self.name in TOUCHES_MEDIA and began_in_it and last <= self.ended + RECONNECT_SECONDS
 
 
 class Rig:
@@ -184,11 +191,6 @@ class Rig:
     def last_place(self) -> int:
         """Ordinal of the newest picture that is stored."""
         return int(self.rows("SELECT coalesce(max(ordinal), -1) FROM outcomes")[0][0])
-
-    def last_number(self) -> int:
-        """Of the newest picture that is stored."""
-        rows = self.rows("SELECT label FROM outcomes ORDER BY ticks DESC LIMIT 1")
-        return int(rows[0][0]) if rows else -1
 
     def ids(self) -> list[str]:
         """Of the stored outcomes."""
@@ -312,7 +314,7 @@ def wait_until(is_so: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> 
 
 def inject(rig: Rig, name: str) -> Injected:
     """Make a fault, and wait until pictures are stored again."""
-    done = Injected(name, time.time(), last_number=rig.last_number())
+    done = Injected(name, time.time())
     FAULTS[name](rig)
     done.ended = time.time()
     reached = rig.last_place()
@@ -331,13 +333,13 @@ def report(rig: Rig, faults: list[Injected], show: Callable[[str], None]) -> boo
     repeated = len(numbers) - len(set(numbers))
     is_ordered = all(b > a for a, b in pairwise(numbers))
     unexplained = []
-    for gap in gaps_of(numbers):
-        before = [f for f in faults if f.last_number <= gap[0]]
-        fault = before[-1] if before else None
-        if fault is None or fault.name not in TOUCHES_MEDIA:
-            unexplained.append((gap, fault.name if fault else "none"))
+    for first, last in gaps_of(numbers):
+        shown = rig.camera.since + first / RATE, rig.camera.since + last / RATE
+        fault = next((f for f in faults if f.explains(*shown)), None)
+        if fault is None:
+            unexplained.append((first, last))
         else:
-            fault.gap += range(gap[0], gap[1] + 1)
+            fault.gap += range(first, last + 1)
     show("| fault | lasted | stored again after | pictures that could not be had |")
     show("|---|---|---|---|")
     for fault in faults:
@@ -348,8 +350,8 @@ def report(rig: Rig, faults: list[Injected], show: Callable[[str], None]) -> boo
         )
     show("")
     show(f"{len(numbers)} pictures stored, {repeated} repeated, in order: {is_ordered}")
-    for gap, name in unexplained:
-        show(f"LOST: {gap[0]} to {gap[1]}, after {name}")
+    for first, last in unexplained:
+        show(f"LOST: {first} to {last}")
     sinks = _check_sinks(rig, show)
     recovered = all(fault.recovered_seconds == fault.recovered_seconds for fault in faults)
     return not unexplained and not repeated and is_ordered and sinks and recovered

@@ -10,6 +10,7 @@ stream ─▶ StreamWorker ─┘   (index)      └─▶ search, reports
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from streamdyn.delivery.courier import Courier, Outlet
 from streamdyn.errors import ConfigError, UnknownName
@@ -70,6 +71,7 @@ class StreamJob:
         outlets = [*outlets, *self.outlets_of(job)]
         with write_explained(job.index):
             job.index.parent.mkdir(parents=True, exist_ok=True)
+        self._claim = _claimed(job.state)
         self._recognizer.setup(config.device)
         places = config.workers or os.cpu_count() or 1
         self._shared: Recognizer = TakingTurns(self._recognizer, places)
@@ -144,6 +146,7 @@ class StreamJob:
             self.ops.close()
         (self._job.state / OPS_FILE).unlink(missing_ok=True)
         self.book.close()
+        self._claim.close()
 
     def stop(self) -> None:
         """Watch what has come, deliver what is left, and end."""
@@ -288,6 +291,26 @@ class StreamJob:
         for name in [*new, *changed]:
             self._start(tasks[name])
         return {"begun": new, "ended": gone, "changed": changed}
+
+
+def _claimed(state: Path) -> TextIO:
+    """The state folder, for one process alone; given back when the file is closed.
+
+    Raises:
+        ConfigError: Another process has it.
+    """
+    with write_explained(state):
+        state.mkdir(parents=True, exist_ok=True)
+        file = (state / "lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        file.close()
+        raise ConfigError(
+            f"another process watches with the state in {state}; end it, or give this job an index "
+            "of its own"
+        ) from exc
+    return file
 
 
 def _differ(before: Job, after: Job, stream: str) -> bool:

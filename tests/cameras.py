@@ -195,7 +195,7 @@ class Cameras:
     def __init__(self, cameras: dict[str, Path], port: int | None = None) -> None:
         if missing := rtsp_is_missing():
             pytest.skip(f"no RTSP server: {missing}")
-        self._cameras, self.port, self._since = cameras, port or free_port(), time.time()
+        self._cameras, self.port, self.since = cameras, port or free_port(), time.time()
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[str]:
@@ -203,7 +203,7 @@ class Cameras:
             [SYSTEM_PYTHON, str(SERVER), str(self.port),
              *(f"{name}={path}" for name, path in self._cameras.items())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "CAMERAS_SINCE": str(self._since)},
+            env={**os.environ, "CAMERAS_SINCE": str(self.since)},
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

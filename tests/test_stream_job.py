@@ -460,6 +460,14 @@ def test_a_server_open_to_others_needs_a_token():
         OpsServer(None, "0.0.0.0", 0)  # type: ignore[arg-type]
 
 
+def test_one_process_at_a_time_has_the_state(video, tmp_path):
+    path = write_job(tmp_path, video, source={"pace": "real", "loop": True})
+    with running(StreamJob(load_job(path))):
+        with pytest.raises(ConfigError, match="another process watches"):
+            StreamJob(load_job(path))
+    StreamJob(load_job(write_job(tmp_path, video))).run()
+
+
 def test_an_index_of_another_kind_is_refused(video, tmp_path):
     (tmp_path / "live.db").write_text("no database")
     with pytest.raises(StoreError, match="not an index or is damaged"):
