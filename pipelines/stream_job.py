@@ -71,20 +71,15 @@ class StreamJob:
         outlets = [*outlets, *self.outlets_of(job)]
         with write_explained(job.index):
             job.index.parent.mkdir(parents=True, exist_ok=True)
-        self._claim = _claimed(job.state)
         self._recognizer.setup(config.device)
         places = config.workers or os.cpu_count() or 1
         self._shared: Recognizer = TakingTurns(self._recognizer, places)
-        days, gigabytes = config.retention.days, config.retention.gigabytes
-        self.book = LiveBook(
-            job.index,
-            chapter_seconds=config.retention.chapter_seconds,
-            retention=Retention(
-                None if days is None else days * 86_400.0,
-                None if gigabytes is None else int(gigabytes * 1e9),
-            ),
-            topics=job.topics(),
-        )
+        self._claim = _claimed(job.state)
+        try:
+            self.book = _book(job)
+        except BaseException:
+            self._claim.close()
+            raise
         self._metrics = JobMetrics()
         self._workers: dict[str, StreamWorker] = {}
         self._threads: dict[str, threading.Thread] = {}
@@ -291,6 +286,19 @@ class StreamJob:
         for name in [*new, *changed]:
             self._start(tasks[name])
         return {"begun": new, "ended": gone, "changed": changed}
+
+
+def _book(job: Job) -> LiveBook:
+    retention = job.config.retention
+    return LiveBook(
+        job.index,
+        chapter_seconds=retention.chapter_seconds,
+        retention=Retention(
+            None if retention.days is None else retention.days * 86_400.0,
+            None if retention.gigabytes is None else int(retention.gigabytes * 1e9),
+        ),
+        topics=job.topics(),
+    )
 
 
 def _claimed(state: Path) -> TextIO:

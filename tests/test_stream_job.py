@@ -462,9 +462,9 @@ def test_a_server_open_to_others_needs_a_token():
 
 def test_one_process_at_a_time_has_the_state(video, tmp_path):
     path = write_job(tmp_path, video, source={"pace": "real", "loop": True})
-    with running(StreamJob(load_job(path))):
-        with pytest.raises(ConfigError, match="another process watches"):
-            StreamJob(load_job(path))
+    first = StreamJob(load_job(path))
+    with running(first), pytest.raises(ConfigError, match="another process watches"):
+        StreamJob(load_job(path))
     StreamJob(load_job(write_job(tmp_path, video))).run()
 
 
