@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -29,6 +30,7 @@ from streamdyn.index import SqliteIndex
 from streamdyn.index.live_book import LiveBook, Message, Retention
 from streamdyn.items import Selection
 from streamdyn.job import JobConfig, load_job
+from streamdyn.ops.metrics import JobMetrics
 from streamdyn.ops.server import OpsServer
 from streamdyn.pipelines.stream_job import StreamJob
 from streamdyn.pipelines.stream_parts import task_of
@@ -498,3 +500,25 @@ def test_messages_wait_for_a_sink_that_fails(video, tmp_path):
     assert outlet.num_fails == 0
     ids = [message.id for message in outlet.taken]
     assert ids == [m["id"] for m in told(tmp_path) if m["type"] == "event"]
+
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+
+
+def test_the_dashboard_shows_metrics_that_are_there():
+    there = set(re.findall(r"# HELP (streamdyn_\w+)", JobMetrics().exposition().decode()))
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text())
+    asked = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    named = {name for text in asked for name in re.findall(r"streamdyn_\w+", text)}
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in named} <= there
+    page = (DEPLOY.parent / "docs" / "live.md").read_text()
+    assert set(re.findall(r"`(streamdyn_\w+)\{", page)) <= there
+
+
+def test_the_files_for_operators_name_commands_that_exist():
+    unit = (DEPLOY / "streamdyn.service").read_text()
+    docker = (DEPLOY / "Dockerfile").read_text()
+    assert re.findall(r"^ExecStart=(\S+) (\w+)", unit, re.MULTILINE) == [
+        ("/opt/streamdyn/bin/streamdyn", "watch")
+    ]
+    assert 'ENTRYPOINT ["streamdyn"]' in docker
