@@ -306,3 +306,16 @@ def test_pictures_are_those_of_the_file(tmp_path, suffix):
         watched = Watched(cursor).to_the_end()
     assert watched.num_errors == 0
     assert watched.numbers == list(range(60))
+
+
+def test_pictures_that_cannot_be_decoded_are_a_reason_to_connect_again(units):
+    with (
+        cameras(gate=units) as server,
+        closing(Live(server.url("gate"), retry_seconds=0.1).open()) as cursor,
+    ):
+        watched = Watched(cursor)
+        watched.until(lambda: len(watched.numbers) >= 10)
+        cursor.ingest.connect_again()
+        held = len(watched.numbers)
+        watched.until(lambda: cursor.ingest.status.reconnects["no pictures"] == 1)
+        watched.until(lambda: len(watched.numbers) >= held + 30)

@@ -14,7 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,23 @@ def test_joined_output_is_that_of_an_unbroken_run(
         outlet.close()
         book.close()
     assert_same(folder, unbroken)
+
+
+def test_a_budget_is_kept_across_kills(video, tmp_path_factory):
+    """What was spent before counts afterwards too."""
+    more = {"policy": {"name": "full", "lookahead": 10}, "budget": {"share": 0.13}}
+    whole, broken = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("broken")
+    run_job(write_job(whole, video, **more))
+    job = load_job(write_job(broken, video, **more))
+    for windows in (3, 1, 7, 10**6):
+        with closing(LiveBook(job.index, topics=job.topics())) as book:
+            worker = StreamWorker(task_of(job, "gate", Numbers()), book, Numbers(), Silent())
+            stop_after(worker, book, windows)
+            with suppress(Abort):
+                worker.run()
+            worker.hang_up()
+    assert 0 < len(outcomes(whole)) <= 0.13 * COUNT
+    assert outcomes(broken) == outcomes(whole)
 
 
 class Abort(ConfigError):

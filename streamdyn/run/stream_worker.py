@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 from streamdyn import checkpoint
 from streamdyn.audit import AuditRule
-from streamdyn.budget import Budget, BudgetMeter
+from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.engine import Session
 from streamdyn.errors import ConfigError
@@ -39,6 +39,8 @@ from streamdyn.timeline import WindowResult
 
 logger = logging.getLogger(__name__)
 State = Literal["starting", "watching", "paused", "failed", "ended"]
+MANY_BAD = 50
+"""Pictures in a row that could not be decoded: connect again."""
 LATENCIES = 512
 """Last ones that percentiles are made of."""
 
@@ -117,6 +119,7 @@ class StreamWorker:
         self._cursor: LiveCursor | None = None
         self._receiver: LiveReceiver | None = None
         self._load = LoadControl(task.load, task.budget)
+        self._num_bad = 0  # Pictures in a row that could not be decoded.
         self.status = StreamStatus(task.stream, task.source.name)
 
     def run(self) -> None:
@@ -173,6 +176,8 @@ class StreamWorker:
             self._receiver = task.source.receive(page.position)
         with closing(self._receiver.open(page.position)) as cursor:
             self._cursor = cursor
+            if self._is_paused.is_set() or self._is_over.is_set():
+                self._drain()  # It was said while there was no cursor to say it to.
             self.status.state = "watching"
             session = Session(
                 cursor,
@@ -196,7 +201,7 @@ class StreamWorker:
         task = self._task
         if page.checkpoint is not None:
             state = checkpoint.load(page.checkpoint, task.policy)
-            state.meter = BudgetMeter(task.budget)
+            self._load.share = state.meter.budget.share or 1.0
             state.stopped = False
             return state
         state = starting_state(task.policy, task.policy.initial_state(), task.budget)
@@ -222,6 +227,10 @@ class StreamWorker:
         seconds = result.window.pts_at(-1).seconds
         if self._task.source.is_hurried:
             state.meter = self._load.follow(state.meter, receiver.waiting_seconds, seconds)
+        self._num_bad = 0 if result.outcomes else self._num_bad + len(result.errors)
+        if self._num_bad >= MANY_BAD:
+            self._num_bad = 0
+            receiver.connect_again()
         latency = cursor.latency_seconds(result.window)
         self._note(result, state, len(changes), latency)
         self.told.window(self._task.stream, result, latency)

@@ -156,6 +156,10 @@ class Receiver:
         """All up to there is committed."""
         self.spool.done(ticks)
 
+    def connect_again(self) -> None:
+        """What comes is of no use: hang up at the next packet and connect anew."""
+        self.ingest.connect_again()
+
     def hang_up(self) -> None:
         """Receive nothing more; what has come is there."""
         self.ingest.hang_up()

@@ -22,7 +22,7 @@ from streamdyn.sources.live.urls import Address
 
 logger = logging.getLogger(__name__)
 State = Literal["connecting", "up", "waiting", "ended", "failed"]
-Why = Literal["refused", "broken", "stalled", "ended", "asked"]
+Why = Literal["refused", "broken", "stalled", "ended", "no pictures"]
 """Why a connection is made again."""
 EDGE_SECONDS = 0.015
 """A picture that took longer to come than this had not come before it was asked for."""
@@ -202,7 +202,7 @@ class Ingest(Receiving):
             if self._is_over.is_set():
                 return None, ""
             if self._again.is_set():
-                return "asked", ""
+                return "no pictures", "packets came, and none of them could be decoded"
             if not self._keep(packet) and self._waiting_since is None:
                 self._waiting_since = time.monotonic()
         if not connection.has_end:
@@ -230,6 +230,9 @@ class Ingest(Receiving):
         """
         held: list[Arrival] = []
         before = time.monotonic()
+        if self._address.is_file:  # Its times are its own.
+            yield from pictures
+            return
         for arrival in pictures:
             now = time.monotonic()
             is_of_now = bool(held) and now - before > EDGE_SECONDS

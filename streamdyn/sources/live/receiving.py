@@ -34,6 +34,9 @@ class LiveReceiver(Protocol):
     def done(self, ticks: int) -> None:
         """All up to there is committed."""
 
+    def connect_again(self) -> None:
+        """What comes is of no use: hang up at the next packet and connect anew."""
+
     def hang_up(self) -> None:
         """Receive nothing more; what has come is there."""
 

@@ -109,6 +109,9 @@ class TextReceiver:
         """All up to this token is committed."""
         self.spool.done(ticks)
 
+    def connect_again(self) -> None:
+        """Text that came is of use: nothing is done."""
+
     def hang_up(self) -> None:
         """Receive nothing more."""
         self._ingest.hang_up()
