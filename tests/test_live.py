@@ -319,3 +319,23 @@ def test_pictures_that_cannot_be_decoded_are_a_reason_to_connect_again(units):
         held = len(watched.numbers)
         watched.until(lambda: cursor.ingest.status.reconnects["no pictures"] == 1)
         watched.until(lambda: len(watched.numbers) >= held + 30)
+
+
+def test_packets_wait_in_memory_while_the_disk_is_full(video, monkeypatch):
+    from streamdyn.sources.live.spool import Spool
+
+    is_full = threading.Event()
+    write = Spool._write
+    monkeypatch.setattr(
+        Spool, "_write", lambda spool, record: not is_full.is_set() and write(spool, record)
+    )
+    with closing(Live(video, pace="real").open()) as cursor:
+        watched = Watched(cursor)
+        watched.until(lambda: len(watched.numbers) >= 30)
+        is_full.set()
+        time.sleep(1.5)
+        assert "no room for packets" in cursor.ingest.status.last_error
+        is_full.clear()
+        watched.until(lambda: len(watched.numbers) >= 100)
+        assert watched.numbers[:100] == list(range(100))
+        assert cursor.take_receipt().num_dropped == 0

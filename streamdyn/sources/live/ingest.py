@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -28,6 +28,8 @@ EDGE_SECONDS = 0.015
 """A picture that took longer to come than this had not come before it was asked for."""
 MAX_HELD = 2000
 """Pictures that are held to find out what time it is."""
+HELD_BYTES = 32 << 20
+"""Of packets that wait in memory for room on the disk."""
 VAIN_CONNECTIONS = 5
 """In a row that brought nothing new; after them a segment that cannot be had is left out."""
 
@@ -166,6 +168,8 @@ class Ingest(Receiving):
         self._again = threading.Event()
         self._waiting_since: float | None = None  # For a keyframe; `None` in a section.
         self._num_vain = 0
+        self._held: deque[LivePacket] = deque()  # In memory, while the disk is full.
+        self._held_bytes = 0
         self._edge: tuple[float, int] | None = None  # Clock, and pts of what came then.
         self._is_refusing = False  # The wait is of our making.
         self._pace_from: tuple[float, int] | None = None  # Of the pace.
@@ -259,6 +263,10 @@ class Ingest(Receiving):
 
     def _begin_section(self, connection: Connection, arrival: Arrival) -> None:
         self.status.state = "up"
+        if not self._append_held():  # They are of the section before.
+            self.status.num_refused += len(self._held)
+            self._held.clear()
+            self._held_bytes = 0
         loops = self._loop and self._timekeeper.last is not None
         shown_at = None
         if self._edge is not None:
@@ -304,13 +312,23 @@ class Ingest(Receiving):
         status.num_bytes += len(packet.data)
         status.last_packet_at = packet.arrived_at
         if not self._is_behind():
-            if self._spool.append(packet):
+            if self._append_held() and self._spool.append(packet):
                 self._is_refusing, self._num_vain = False, 0
                 return True
             status.last_error = f"no room for packets in {self._spool.folder}"
+            if self._held_bytes + len(packet.data) <= HELD_BYTES:
+                self._held.append(packet)
+                self._held_bytes += len(packet.data)
+                return True
         status.num_refused += 1
         self._is_refusing = not packet.disposable
         return packet.disposable
+
+    def _append_held(self) -> bool:
+        """Store what waits in memory for room on the disk; whether nothing waits any more."""
+        while self._held and self._spool.append(self._held[0]):
+            self._held_bytes -= len(self._held.popleft().data)
+        return not self._held
 
     def _is_behind(self) -> bool:
         limit = self._refuse_after_seconds

@@ -115,7 +115,7 @@ class Spool:
         self.num_bytes = 0
         """Of all files."""
         self.num_lost = 0
-        """Packets that were deleted before they were read, or that the disk had no room for."""
+        """Packets that were deleted before they were done."""
         self.meter = MediaMeter()
         """Of all that was stored."""
         self._marks: deque[tuple[int, int]] = deque()  # (pts, meter) of what is not done.
@@ -161,7 +161,7 @@ class Spool:
         self._close_file()
 
     def append(self, packet: LivePacket) -> bool:
-        """Store a packet; false where there was no room for it, which is counted."""
+        """Store a packet; false where the disk has no room for it."""
         if packet.keyframe and self.files and self.files[-1].num_bytes >= self._file_bytes:
             self._close_file()
         record = packed_packet(packet)
@@ -172,7 +172,6 @@ class Spool:
                 return False
             while not self._write(record):
                 if not self._give_up_done_file():
-                    self.num_lost += 1
                     return False
         with self.changed:
             file = self.files[-1]
