@@ -218,6 +218,8 @@ class StreamJob:
             metrics.lag.labels(name).set(status.backlog_seconds)
             metrics.budget.labels(name).set(status.share)
             metrics.saved.labels(name).set(1 - receipt.share_recognized)
+            if status.stored_at is not None:
+                metrics.checkpoint_age.labels(name).set(time.time() - status.stored_at)
             if status.last_packet_at is not None:
                 metrics.last_frame.labels(name).set(status.last_packet_at)
             if status.agreement is not None:

@@ -11,13 +11,22 @@ from typing import Any
 from streamdyn.audit import AuditRule
 from streamdyn.budget import Budget
 from streamdyn.config import PartConfig
+from streamdyn.delivery.clips import Clips
 from streamdyn.delivery.courier import Outlet
 from streamdyn.delivery.jsonl_file import JsonlFile
 from streamdyn.delivery.redis_stream import RedisStream
 from streamdyn.delivery.webhook import Webhook
 from streamdyn.events import EventRule
 from streamdyn.items import Selection
-from streamdyn.job import EventConfig, Job, JsonlConfig, SinkConfig, StreamConfig, WebhookConfig
+from streamdyn.job import (
+    ClipsConfig,
+    EventConfig,
+    Job,
+    JsonlConfig,
+    SinkConfig,
+    StreamConfig,
+    WebhookConfig,
+)
 from streamdyn.outcome import Outcome
 from streamdyn.protocols import Recognizer
 from streamdyn.registry import build
@@ -32,6 +41,8 @@ _TOPICS = {
 
 
 FOR_EVER = 1e15
+PACKETS = "packets"
+"""In the state folder: the spools, one a stream."""
 
 
 class TakingTurns:
@@ -80,7 +91,7 @@ def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
         "source", "live_text" if is_text else "live",
         path=_location(job, stream),
         stream=name,
-        spool=job.state / "packets" / name,
+        spool=job.state / PACKETS / name,
         **options,
     )  # fmt: skip
     outcome_of = {
@@ -138,5 +149,14 @@ def outlet_of(job: Job, sink: SinkConfig) -> Outlet:
             timeout_seconds=sink.timeout_seconds,
             give_up_seconds=sink.give_up_hours * 3600,
             topics=topics,
+        )
+    if isinstance(sink, ClipsConfig):
+        return Clips(
+            job.folder / sink.path,
+            job.state / PACKETS,
+            before_seconds=sink.before_seconds,
+            after_seconds=sink.after_seconds,
+            longest_seconds=sink.longest_seconds,
+            keep_bytes=int(sink.keep_gigabytes * 1e9),
         )
     return RedisStream(sink.url, stream=sink.stream, longest=sink.longest, topics=topics)

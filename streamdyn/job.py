@@ -105,7 +105,21 @@ class RedisConfig(_Table):
     send: Literal["events", "outcomes", "all"] = "events"
 
 
-SinkConfig = Annotated[JsonlConfig | WebhookConfig | RedisConfig, Field(discriminator="kind")]
+class ClipsConfig(_Table):
+    """A folder of clips and pictures of events that have ended, cut without encoding again."""
+
+    kind: Literal["clips"]
+    path: str
+    before_seconds: float = Field(default=3.0, ge=0)
+    after_seconds: float = Field(default=3.0, ge=0)
+    longest_seconds: float = Field(default=120.0, gt=0)
+    keep_gigabytes: float = Field(default=5.0, gt=0)
+    send: Literal["events"] = "events"
+
+
+SinkConfig = Annotated[
+    JsonlConfig | WebhookConfig | RedisConfig | ClipsConfig, Field(discriminator="kind")
+]
 
 
 class RetentionConfig(_Table):
@@ -233,7 +247,8 @@ def _line(lines: Mapping[Keys, int], keys: Keys) -> int:
         if keys[:count] in lines:
             return lines[keys[:count]]
     # A union puts the name of its member between the keys.
-    named = [key for key in keys if not isinstance(key, str) or key not in ("jsonl", "webhook")]
+    kinds = ("jsonl", "webhook", "redis", "clips")
+    named = [key for key in keys if key not in kinds]
     return _line(lines, tuple(named)) if len(named) < len(keys) else 1
 
 

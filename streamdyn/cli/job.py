@@ -155,7 +155,7 @@ def stream_table(found: dict[str, Any], rates: dict[str, Any]) -> Any:
     return table(
         "",
         "stream", "state", f">in{unit}", f">looked{unit}", f">skipped{unit}", f">dropped{unit}",
-        ">share", ">agree", ">lag s", ">p99 s", ">again",
+        ">share", ">agree", ">lag s", ">p99 s", ">reconn.",
         rows=rows,
     )  # fmt: skip
 

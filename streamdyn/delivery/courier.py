@@ -29,7 +29,7 @@ class Outlet(Protocol):
     topics: frozenset[str]
 
     def send(self, messages: Sequence[Message]) -> int:
-        """Take messages in order; how many of them were taken.
+        """Take messages in order; how many of them were taken, 0 where it is too early.
 
         Raises:
             DeliveryError: It took none.
@@ -103,6 +103,8 @@ class Courier(threading.Thread):
         if not messages:
             return 0
         taken = self.outlet.send(wanted) if wanted else 0
+        if wanted and not taken:
+            return 0
         self.status.num_sent += taken
         last = messages[-1] if taken == len(wanted) else wanted[taken - 1]
         self.book.delivered(self.outlet.name, last.number)

@@ -74,6 +74,11 @@ class JobMetrics:
         self.lag = gauge(
             "streamdyn_stream_lag_seconds", "Time of the stream that waits to be watched.", "stream"
         )
+        self.checkpoint_age = gauge(
+            "streamdyn_checkpoint_age_seconds",
+            "Since a window and its checkpoint were stored.",
+            "stream",
+        )
         self._reconnects = counter(
             "streamdyn_reconnects_total", "Connections made again, by reason.", "stream", "reason"
         )

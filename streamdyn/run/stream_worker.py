@@ -92,6 +92,8 @@ class StreamStatus:
     """Of the items that may be recognized, under load."""
     last_item_seconds: float | None = None
     """Time of the last stored item."""
+    stored_at: float | None = None
+    """When a window and its checkpoint were stored last, seconds since the epoch."""
     backlog_seconds: float = 0.0
     connection: str = "connecting"
     reconnects: dict[str, int] = field(default_factory=dict)
@@ -245,6 +247,7 @@ class StreamWorker:
         status = self.status
         status.receipt += result.receipt + result.audit_receipt
         status.num_events += num_changes
+        status.stored_at = time.time()
         status.share = self._load.share
         status.last_item_seconds = result.window.pts_at(-1).seconds
         if self._task.audit.rate:
