@@ -66,9 +66,13 @@ class StreamJob:
         self._started = time.time()
         self._is_over = threading.Event()
         self._lock = threading.RLock()
+        self._commanding = threading.Lock()  # While streams are ended and begun by a command.
         self._recognizer: Recognizer = config.recognizer.build("recognizer")
         tasks = [task_of(job, name, self._recognizer) for name in config.streams]
         outlets = [*outlets, *self.outlets_of(job)]
+        keys = [outlet.key for outlet in outlets]
+        for twice in {key for key in keys if keys.count(key) > 1}:
+            raise ConfigError(f"two sinks are the same: {twice.partition('#')[0]}; leave one out")
         with write_explained(job.index):
             job.index.parent.mkdir(parents=True, exist_ok=True)
         self._recognizer.setup(config.device)
@@ -85,6 +89,7 @@ class StreamJob:
         self._threads: dict[str, threading.Thread] = {}
         self._failure: Exception | None = None
         self._tasks = {task.stream: task for task in tasks}
+        self.book.keep_sinks([outlet.key for outlet in outlets])
         self._couriers = [Courier(self.book, outlet) for outlet in outlets]
         self.ops: OpsServer | None = None
 
@@ -111,14 +116,22 @@ class StreamJob:
                 courier.start()
             for task in self._tasks.values():
                 self._start(task)
-            while not self._is_over.wait(0.2) and any(
-                thread.is_alive() for thread in self._all_threads()
-            ):
+            while not self._is_over.wait(0.2) and self._is_any_watched():
                 continue
         finally:
-            self._end()
+            with self._commanding:
+                self._is_over.set()
+                self._end()
         if self._failure is not None:
             raise self._failure
+
+    def _is_any_watched(self) -> bool:
+        if not self._commanding.acquire(blocking=False):
+            return True  # Streams that were ended are about to be begun again.
+        try:
+            return any(thread.is_alive() for thread in self._all_threads())
+        finally:
+            self._commanding.release()
 
     def _all_threads(self) -> list[threading.Thread]:
         with self._lock:
@@ -248,15 +261,16 @@ class StreamJob:
             raise UnknownName("command", verb, (*verbs, "reload", "stop"))
         if stream is not None and stream not in self._workers:
             raise UnknownName("stream", stream, self._workers)
-        names = [stream] if stream is not None else [*self._workers]
-        for name in names:
-            if verb == "pause":
-                self._workers[name].pause()
-            elif verb == "resume":
-                self._workers[name].go_on()
-            else:
-                self._stop_stream(name)
-                self._start(self._tasks[name])
+        with self._commanding:
+            names = [stream] if stream is not None else [*self._workers]
+            for name in names:
+                if verb == "pause":
+                    self._workers[name].pause()
+                elif verb == "resume":
+                    self._workers[name].go_on()
+                elif not self._is_over.is_set():
+                    self._stop_stream(name)
+                    self._start(self._tasks[name])
         return {verb: names}
 
     def reload(self) -> dict[str, Any]:
@@ -269,8 +283,11 @@ class StreamJob:
         """
         if self._file is None:
             raise ConfigError("cannot reload: the job was begun with a URL and has no file")
-        job = load_job(self._file)
-        fixed = ("index", "state", "recognizer", "sinks", "device", "retention", "ops", "workers")
+        with self._commanding:
+            return self._reload(load_job(self._file))
+
+    def _reload(self, job: Job) -> dict[str, Any]:
+        fixed = ("index", "state", "recognizer", "sinks", "device", "retention", "workers")
         for name in fixed:
             if getattr(job.config, name) != getattr(self._job.config, name):
                 raise ConfigError(
@@ -285,7 +302,7 @@ class StreamJob:
         self._tasks = tasks
         for name in [*gone, *changed]:
             self._stop_stream(name)
-        for name in [*new, *changed]:
+        for name in [*new, *changed] if not self._is_over.is_set() else ():
             self._start(tasks[name])
         return {"begun": new, "ended": gone, "changed": changed}
 

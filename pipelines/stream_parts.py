@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from streamdyn.audit import AuditRule
@@ -32,6 +33,7 @@ from streamdyn.protocols import Recognizer
 from streamdyn.registry import build
 from streamdyn.run.load import LoadRule
 from streamdyn.run.stream_worker import StreamTask
+from streamdyn.sources.live.urls import Address
 
 _TOPICS = {
     "events": frozenset({"event"}),
@@ -91,7 +93,7 @@ def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
         "source", "live_text" if is_text else "live",
         path=_location(job, stream),
         stream=name,
-        spool=job.state / PACKETS / name,
+        spool=spool_of(job, name),
         **options,
     )  # fmt: skip
     outcome_of = {
@@ -100,12 +102,16 @@ def task_of(job: Job, name: str, recognizer: Recognizer) -> StreamTask:
         "budget": budget,
         "audit": [config.audit if stream.audit is None else stream.audit, config.seed],
     }
+    # A file and a text have times of their own: others cannot follow on the same timeline.
+    address = Address(stream.url)
+    has_own_times = is_text or address.is_file
+    timeline = hashlib.sha256(stream.url.encode()).hexdigest()[:8] if has_own_times else ""
     text = json.dumps(outcome_of, sort_keys=True, default=str)
     return StreamTask(
         name,
         source,
         policy,
-        hashlib.sha256(text.encode()).hexdigest()[:16],
+        f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {timeline}",
         audit=AuditRule(config.audit if stream.audit is None else stream.audit, config.seed),
         budget=Budget(**budget),
         events=_rule(stream, config.events),
@@ -119,6 +125,12 @@ def _rule(stream: StreamConfig, shared: EventConfig) -> EventRule:
         # The seconds of a text are characters: those of the job are not meant for it.
         return replace(rule, update_seconds=FOR_EVER, gap_seconds=FOR_EVER)
     return rule
+
+
+def spool_of(job: Job, name: str) -> Path:
+    """Folder of what a stream's address has sent; another address has another."""
+    url = job.config.streams[name].url
+    return job.state / PACKETS / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
 def _location(job: Job, stream: StreamConfig) -> str:
@@ -153,7 +165,7 @@ def outlet_of(job: Job, sink: SinkConfig) -> Outlet:
     if isinstance(sink, ClipsConfig):
         return Clips(
             job.folder / sink.path,
-            job.state / PACKETS,
+            lambda stream: spool_of(job, stream),
             before_seconds=sink.before_seconds,
             after_seconds=sink.after_seconds,
             longest_seconds=sink.longest_seconds,

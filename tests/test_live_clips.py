@@ -65,7 +65,8 @@ def test_what_is_not_there_any_more_is_said(tmp_path):
 def test_a_clip_waits_for_what_comes_after_its_event(tmp_path):
     spooled(write_video(tmp_path / "numbered.ts", 100), tmp_path / "packets" / "gate")
     clips = Clips(
-        tmp_path / "clips", tmp_path / "packets", before_seconds=1, after_seconds=3,
+        tmp_path / "clips", lambda stream: tmp_path / "packets" / stream, before_seconds=1,
+        after_seconds=3,
         longest_seconds=60, keep_bytes=10**9,
     )  # fmt: skip
 

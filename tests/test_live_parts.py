@@ -343,3 +343,21 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=str(Path("file") / "spool")):
         Spool(tmp_path / "file" / "spool")
+
+
+def test_hls_that_jumps_is_anchored_anew_and_one_that_wrapped_goes_on():
+    clock = Clock()
+    keeper = clock.keeper(is_repeatable=True)
+    keeper.begin(5 * 3600 * SECOND)
+    last = keeper.ticks(5 * 3600 * SECOND)
+    clock.wait(10)
+    keeper.begin(0, jumped=True)
+    assert keeper.ticks(0) - last == 10 * SECOND
+    keeper = clock.keeper(is_repeatable=True)
+    keeper.begin(WRAP - 10 * SECOND)
+    seen = keeper.ticks(WRAP - 5 * SECOND)
+    assert not keeper.is_jump(WRAP - 1)
+    assert not keeper.is_jump(SECOND)
+    keeper.ticks(SECOND)
+    keeper.begin(WRAP - 5 * SECOND)
+    assert keeper.ticks(WRAP - 5 * SECOND) == seen

@@ -204,7 +204,7 @@ def _say(status: dict[str, Any]) -> None:
 class _Printer:
     """Events on stdout."""
 
-    name = "stdout"
+    name = key = "stdout"
     topics = frozenset({"event"})
 
     def __init__(self, *, as_json: bool) -> None:

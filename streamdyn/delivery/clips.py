@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Clips:
 
     Args:
         folder: Made when missing.
-        packets: Folder with the spools, one a stream.
+        spool_of: Stream → folder of its spool.
         before_seconds: Of the event's beginning; the clip begins at the keyframe before.
         after_seconds: Of its end.
         longest_seconds: Of a clip.
@@ -43,15 +43,15 @@ class Clips:
     def __init__(
         self,
         folder: Path,
-        packets: Path,
+        spool_of: Callable[[str], Path],
         *,
         before_seconds: float,
         after_seconds: float,
         longest_seconds: float,
         keep_bytes: int,
     ) -> None:
-        self.name = f"clips {folder}"
-        self._folder, self._packets = folder, packets
+        self.name = self.key = f"clips {folder}"
+        self._folder, self._spool_of = folder, spool_of
         self._before, self._after = before_seconds, after_seconds
         self._longest, self._keep_bytes = longest_seconds, keep_bytes
 
@@ -71,7 +71,7 @@ class Clips:
 
     def _cut(self, event: dict[str, Any]) -> bool:
         """Whether it is done, or cannot be."""
-        spool = self._packets / event["stream"]
+        spool = self._spool_of(event["stream"])
         start = event["start_seconds"] - self._before
         stop = min(event["stop_seconds"] + self._after, start + self._longest)
         try:

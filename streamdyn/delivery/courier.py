@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import threading
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from streamdyn.errors import StreamdynError
 from streamdyn.index.live_book import LiveBook, Message
+from streamdyn.sources.live import redacted
 
 logger = logging.getLogger(__name__)
 BATCH = 200
@@ -26,6 +28,9 @@ class Outlet(Protocol):
     """A sink of messages. A message may be offered twice: it must not appear twice."""
 
     name: str
+    """To print: no credentials."""
+    key: str
+    """Tells it from all others; stays the same from run to run."""
     topics: frozenset[str]
 
     def send(self, messages: Sequence[Message]) -> int:
@@ -68,7 +73,7 @@ class Courier(threading.Thread):
         self._is_over = threading.Event()
         self._until = 0.0  # Of tries after the stop.
         self.status = CourierStatus(outlet.name)
-        book.messages(outlet.name, 0)  # A new sink begins with what comes from now on.
+        book.messages(outlet.key, 0)  # A new sink begins with what comes from now on.
 
     def run(self) -> None:
         """Deliver until told to stop, then what is left."""
@@ -76,9 +81,10 @@ class Courier(threading.Thread):
         while True:
             try:
                 num_sent = self.deliver()
-            except StreamdynError as exc:
+            except Exception as exc:  # It must go on whatever a library raises.
                 num_failures += 1
-                self._note(str(exc))
+                is_ours = isinstance(exc, StreamdynError)
+                self._note(str(exc) if is_ours else redacted(f"{type(exc).__name__}: {exc}"))
                 if self._is_over.is_set() and time.monotonic() > self._until:
                     break
                 wait = min(self._longest_wait_seconds, 0.5 * 2.0 ** min(num_failures, 20))
@@ -98,7 +104,7 @@ class Courier(threading.Thread):
 
     def deliver(self) -> int:
         """One batch; how many messages it was, those that the sink does not want included."""
-        messages = self.book.messages(self.outlet.name, BATCH)
+        messages = self.book.messages(self.outlet.key, BATCH)
         wanted = [m for m in messages if m.topic in self.outlet.topics]
         if not messages:
             return 0
@@ -107,7 +113,7 @@ class Courier(threading.Thread):
             return 0
         self.status.num_sent += taken
         last = messages[-1] if taken == len(wanted) else wanted[taken - 1]
-        self.book.delivered(self.outlet.name, last.number)
+        self.book.delivered(self.outlet.key, last.number)
         return len(messages)
 
     def _note(self, said: str) -> None:
@@ -123,3 +129,15 @@ class Courier(threading.Thread):
         self._until = time.monotonic() + seconds
         self._is_over.set()
         self.join(2 * seconds)
+
+
+def key_of(name: str, secret: str, topics: frozenset[str]) -> str:
+    """Of a sink: its name and a hash of what the name does not say.
+
+    Args:
+        name: To print.
+        secret: Address with credentials.
+        topics: That it is sent.
+    """
+    text = " ".join([secret, *sorted(topics)])
+    return f"{name}#{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -28,6 +28,7 @@ class JsonlFile:
         self, path: Path, *, rotate_bytes: int, keep_files: int, topics: frozenset[str]
     ) -> None:
         self.name, self.topics = f"jsonl {path}", topics
+        self.key = self.name
         self._path, self._rotate_bytes, self._keep_files = path, rotate_bytes, keep_files
         self._file: BinaryIO | None = None
         self._last = 0

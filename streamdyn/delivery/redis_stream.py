@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from streamdyn.delivery.courier import DeliveryError
+from streamdyn.delivery.courier import DeliveryError, key_of
 from streamdyn.errors import MissingExtra
 from streamdyn.index.live_book import Message
 from streamdyn.sources.live import redacted
@@ -32,6 +32,7 @@ class RedisStream:
         except ImportError as exc:
             raise MissingExtra("redis", "a Redis sink", "redis") from exc
         self.name, self.topics = f"redis {redacted(url)} {stream}", topics
+        self.key = key_of(self.name, url, topics)
         self._stream, self._longest = stream, longest
         self._errors = redis.exceptions.RedisError
         self._refused = redis.exceptions.ResponseError
@@ -53,14 +54,31 @@ class RedisStream:
                     maxlen=self._longest,
                     approximate=True,
                 )
-            for answer in pipe.execute(raise_on_error=False):
+            answers = pipe.execute(raise_on_error=False)
+            for message, answer in zip(messages, answers, strict=True):
                 if isinstance(answer, self._refused) and "equal or smaller" in str(answer):
-                    continue
-                if isinstance(answer, Exception):
+                    self._check_is_ours(message)
+                elif isinstance(answer, Exception):
                     raise answer
         except self._errors as exc:
             raise DeliveryError(f"{self.name} did not take messages: {exc}") from exc
         return len(messages)
+
+    def _check_is_ours(self, message: Message) -> None:
+        """A number that Redis has passed is a message that it has, or another's that came between.
+
+        One that is older than the oldest entry was there and has been trimmed.
+        """
+        number = f"{message.number}-0"
+        entries = self._client.xrange(self._stream, number, number)
+        if entries and entries[0][1].get(b"id") == message.id.encode():
+            return
+        oldest = self._client.xrange(self._stream, count=1)
+        if entries or (oldest and int(oldest[0][0].split(b"-")[0]) <= message.number):
+            raise DeliveryError(
+                f"{self.name} has entries of somebody else after message {message.number}, and "
+                "Redis takes no older ones; give each job a stream of its own"
+            )
 
     def close(self) -> None:
         """Hang up; may be called twice."""

@@ -18,9 +18,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 
-from streamdyn.delivery.courier import DeliveryError
+from streamdyn.delivery.courier import DeliveryError, key_of
 from streamdyn.index.live_book import Message
 from streamdyn.sources.live import redacted
 
@@ -50,6 +51,7 @@ class Webhook:
         topics: frozenset[str],
     ) -> None:
         self.name, self.topics = f"webhook {redacted(url)}", topics
+        self.key = key_of(self.name, url, topics)
         self._url, self._secret, self._dead_letters = url, secret.encode(), dead_letters
         self._timeout_seconds, self._give_up_seconds = timeout_seconds, give_up_seconds
         self._failing_since: float | None = None
@@ -83,6 +85,8 @@ class Webhook:
             said = f"HTTP {exc.code} {exc.reason}"
             if 400 <= exc.code < 500 and exc.code not in _TRY_AGAIN:
                 return said
+        except (HTTPException, ValueError) as exc:
+            said = type(exc).__name__  # What it says may hold the password.
         except OSError as exc:
             said = redacted(str(getattr(exc, "reason", exc)))
         now = time.monotonic()

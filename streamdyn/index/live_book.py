@@ -20,7 +20,7 @@ from typing import Any
 
 from streamdyn import checkpoint
 from streamdyn.clock import EPOCH_SECONDS
-from streamdyn.errors import StoreError
+from streamdyn.errors import ConfigError, StoreError
 from streamdyn.events import EventChange, EventState
 from streamdyn.index.finish import forget_segments
 from streamdyn.index.media_sink import MediaSink
@@ -129,15 +129,26 @@ class LiveBook:
     def _delete(self, media_id: str) -> None:
         with self.index.transaction(f"delete chapter {media_id}") as connection:
             forget_segments(connection, media_id)
+            connection.execute(
+                "DELETE FROM events WHERE is_over AND EXISTS (SELECT 1 FROM media m WHERE m.id = ? "
+                "AND m.stream = events.stream AND m.time_base = events.time_base "
+                "AND events.stop_ticks <= m.stop_ticks)",
+                (media_id,),
+            )
             connection.execute("DELETE FROM media WHERE id = ?", (media_id,))
 
     def _finished(self) -> list[tuple[str, float]]:
         """Chapters that are done, and when they ended, the oldest first."""
         rows = self.index.fetch(
-            "SELECT m.id, m.stop_ticks, m.time_base FROM media m WHERE m.status = 'done' "
-            "AND m.stream IN (SELECT name FROM streams) AND m.stop_ticks IS NOT NULL"
+            "SELECT m.id, m.stop_ticks, m.time_base, m.mtime_ns FROM media m "
+            "WHERE m.status = 'done' AND m.stream IN (SELECT name FROM streams) "
+            "AND m.stop_ticks IS NOT NULL"
         )
-        ended = [(media_id, _seconds(ticks, base)) for media_id, ticks, base in rows]
+        # Files and text have times of their own: theirs are those at which they were begun.
+        ended = [
+            (media_id, at if (at := _seconds(ticks, base)) >= EPOCH_SECONDS else begun_ns / 1e9)
+            for media_id, ticks, base, begun_ns in rows
+        ]
         return sorted(ended, key=lambda row: row[1])
 
     def _too_old(self) -> list[str]:
@@ -169,6 +180,12 @@ class LiveBook:
         )
         return [Message(*row) for row in found]
 
+    def keep_sinks(self, keys: Sequence[str]) -> None:
+        """Forget sinks that are not among these: what waits for them waits for nobody."""
+        places = ", ".join("?" * len(keys))
+        with self.index.transaction("forget sinks that are gone") as connection:
+            connection.execute(f"DELETE FROM deliveries WHERE sink NOT IN ({places})", (*keys,))
+
     def delivered(self, sink: str, number: int) -> None:
         """A sink has taken all up to there."""
         with self.index.transaction(f"note what {sink} has taken") as connection:
@@ -190,7 +207,11 @@ class StreamPage:
     Args:
         book: Whose page it is.
         stream: Id.
-        config_hash: Of all that outcomes depend on; a changed one begins a new chapter.
+        config_hash: Of all that outcomes depend on; a changed one begins a new chapter. What stands
+            behind a space tells timelines apart.
+
+    Raises:
+        ConfigError: The stream has another timeline.
     """
 
     def __init__(self, book: LiveBook, stream: str, config_hash: str) -> None:
@@ -210,6 +231,11 @@ class StreamPage:
         )
         if rows:
             media_id, stored_hash, stop, after, events = rows[0]
+            if stored_hash.partition(" ")[2] != config_hash.partition(" ")[2]:
+                raise ConfigError(
+                    f"stream {stream} of {book.index.path} is another file or text, whose times "
+                    "are its own; give this one another name"
+                )
             self.position = Position(stop, after)
             self.events = _load_events(events, stream)
             if stored_hash == config_hash:
@@ -297,7 +323,8 @@ class StreamPage:
                 return self._chapter
         self._chapter_from, self._chapter_began = start, self._book.now()
         path = f"{self._stream}/{_clock_name(window.pts_at(0).seconds)}"
-        media = replace(MediaRow(path).described(info), stream=self._stream)
+        begun_ns = int(self._book.now() * 1e9)
+        media = replace(MediaRow(path, mtime_ns=begun_ns).described(info), stream=self._stream)
         return self._book.index.begin(media, self._hash)
 
     def refresh(self) -> None:

@@ -133,7 +133,9 @@ class MediaSink:
         with self._database.transaction(doing, "its outcomes are kept") as connection:
             forget_segments(connection, self.media.id)
             so_far = store_segments(connection, self.media, propagation)
-            _update(connection, replace(so_far, status=self.media.status))
+            # How long it is shows when it is finished.
+            known = replace(so_far, duration_seconds=self.media.duration_seconds)
+            _update(connection, replace(known, status=self.media.status))
 
     def fail(self, error: str) -> None:
         """Mark the file failed; what was written, and its checkpoint, stay."""

@@ -109,9 +109,9 @@ class JobMetrics:
             if count:
                 self._frames.labels(stream, action).inc(count)
         window = result.window
-        self._media.labels(stream).inc(
-            float((int(window.pts[-1]) - int(window.pts[0])) * window.time_base)
-        )
+        steps = len(window) - 1  # And one from the window before, of about the mean.
+        span = float((int(window.pts[-1]) - int(window.pts[0])) * window.time_base)
+        self._media.labels(stream).inc(span * (steps + 1) / steps if steps else 0.0)
         self._observe_stages(spent)
         if latency_seconds is not None:
             self._latency.labels(stream).observe(latency_seconds)

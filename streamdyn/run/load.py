@@ -73,4 +73,6 @@ class LoadControl:
         self.share, self._changed_at = share, media_seconds
         # From now on: what was spent at another share is not made up for.
         limited = share if share < 1 else self.budget.share
-        return BudgetMeter(replace(self.budget, share=limited))
+        items = meter.budget.items
+        left = None if items is None else max(0, items - meter.items_spent)
+        return BudgetMeter(replace(self.budget, share=limited, items=left))

@@ -121,6 +121,7 @@ class StreamWorker:
         self._cursor: LiveCursor | None = None
         self._receiver: LiveReceiver | None = None
         self._load = LoadControl(task.load, task.budget)
+        self._was_drained = False  # The end of what comes is of our making.
         self._num_bad = 0  # Pictures in a row that could not be decoded.
         self.status = StreamStatus(task.stream, task.source.name)
 
@@ -173,6 +174,9 @@ class StreamWorker:
         page = self._book.page(task.stream, task.config_hash)
         state = self._state(page)
         tracker = EventTracker(task.events, task.stream, page.events)
+        if self._was_drained:
+            self.hang_up()
+        self._was_drained = False
         # What comes while a failure is waited out is received all the same.
         if self._receiver is None:
             self._receiver = task.source.receive(page.position)
@@ -193,7 +197,7 @@ class StreamWorker:
                 self._store(result, session.state, page, tracker, cursor)
                 if self._is_paused.is_set() and not self._is_over.is_set():
                     break
-            if self._is_paused.is_set() or self._is_over.is_set():
+            if self._was_drained:
                 page.refresh()
                 return self._is_over.is_set()
         page.finish()
@@ -260,7 +264,7 @@ class StreamWorker:
     def refresh(self) -> StreamStatus:
         """The status, with what the connection says now."""
         receiver, status = self._receiver, self.status
-        if receiver is not None and status.state == "watching":
+        if receiver is not None and status.state in ("watching", "failed"):
             ingest = receiver.status
             status.connection = ingest.state
             status.reconnects = {str(reason): n for reason, n in ingest.reconnects.items()}
@@ -290,6 +294,7 @@ class StreamWorker:
         self._drain()
 
     def _drain(self) -> None:
+        self._was_drained = True
         if self._receiver is not None:
             self._receiver.hang_up()
         if self._cursor is not None:

@@ -132,7 +132,6 @@ class LivePictureCursor(PictureCursor):
         self._section_of: dict[int, Section] = {}  # By number of GOP.
         self._decoders: dict[int, GopDecoder] = {}  # By number of section.
         self._arrivals: dict[int, float] = {}  # By ticks, of items handed out.
-        self._num_missed = 0
         self._is_draining = False
         self._is_dropping = False
         self._skip_until = 0
@@ -241,8 +240,8 @@ class LivePictureCursor(PictureCursor):
         """What was spent since the last call."""
         spent = self._receipt + self._builder.receipt
         missed = self.spool.num_lost + self.ingest.status.num_refused
-        spent.num_dropped += missed - self._num_missed
-        self._num_missed = missed
+        spent.num_dropped += missed - self.spool.num_told
+        self.spool.num_told = missed
         self._receipt, self._builder.receipt = Receipt(), Receipt()
         for decoder in self._decoders.values():
             decoder.receipt = self._receipt

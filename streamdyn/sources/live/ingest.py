@@ -18,7 +18,7 @@ from streamdyn.sources.live.connection import Arrival, Connection, StalledError
 from streamdyn.sources.live.packets import TICKS_PER_SECOND, LivePacket, Section
 from streamdyn.sources.live.spool import Spool
 from streamdyn.sources.live.timekeeper import Timekeeper
-from streamdyn.sources.live.urls import Address
+from streamdyn.sources.live.urls import Address, redacted
 
 logger = logging.getLogger(__name__)
 State = Literal["connecting", "up", "waiting", "ended", "failed"]
@@ -106,7 +106,11 @@ class Receiving(threading.Thread, ABC):
         num_failures = 0
         while not self._is_over.is_set():
             began = time.monotonic()
-            reason, said = self._receive()
+            try:
+                reason, said = self._receive()
+            except Exception as exc:  # It must go on whatever a library raises.
+                logger.error("%s: unexpected error", self._label, exc_info=exc)
+                reason, said = "broken", redacted(f"{type(exc).__name__}: {exc}")
             if reason is None and self._loop:
                 continue
             if reason is None:
@@ -171,6 +175,7 @@ class Ingest(Receiving):
         self._held: deque[LivePacket] = deque()  # In memory, while the disk is full.
         self._held_bytes = 0
         self._edge: tuple[float, int] | None = None  # Clock, and pts of what came then.
+        self._has_jumped = False
         self._is_refusing = False  # The wait is of our making.
         self._pace_from: tuple[float, int] | None = None  # Of the pace.
 
@@ -202,11 +207,12 @@ class Ingest(Receiving):
     def _store(self, connection: Connection) -> tuple[Why | None, str]:
         seen = self._spool.last_dts if self.comes_again else None
         self._waiting_since = time.monotonic()
-        for packet in _unseen(self._packets(connection), seen):
+        for packet in self._unseen(self._packets(connection), seen):
             if self._is_over.is_set():
                 return None, ""
             if self._again.is_set():
                 return "no pictures", "packets came, and none of them could be decoded"
+            self._keep_pace(packet.ticks if packet.dts is None else packet.dts)
             if not self._keep(packet) and self._waiting_since is None:
                 self._waiting_since = time.monotonic()
         if not connection.has_end:
@@ -217,7 +223,7 @@ class Ingest(Receiving):
         """From a keyframe on; a section begins there, and where the source's times jump."""
         for arrival in self._from_the_edge(connection.pictures()):
             if self._waiting_since is None and self._timekeeper.is_jump(arrival.dts):
-                self._waiting_since = time.monotonic()
+                self._waiting_since, self._has_jumped = time.monotonic(), True
             if self._waiting_since is not None:
                 if not arrival.coded.keyframe:
                     self._wait_for_keyframe(self._waiting_since)
@@ -271,7 +277,10 @@ class Ingest(Receiving):
         shown_at = None
         if self._edge is not None:
             shown_at = self._edge[0] - (self._edge[1] - arrival.pts) / TICKS_PER_SECOND
-        anchor = self._timekeeper.begin(arrival.pts, shown_at=shown_at, loops=loops)
+        anchor = self._timekeeper.begin(
+            arrival.pts, shown_at=shown_at, loops=loops, jumped=self._has_jumped
+        )
+        self._has_jumped = False
         last_dts = self._spool.last_dts
         number = 1 if self._spool.section is None else self._spool.section.number + 1
         self._spool.begin(
@@ -279,14 +288,15 @@ class Ingest(Receiving):
                 number,
                 **connection.parameters(),
                 anchor_ticks=anchor,
-                goes_back=last_dts is not None and arrival.dts + anchor <= last_dts,
+                goes_back=(
+                    self.comes_again and last_dts is not None and arrival.dts + anchor <= last_dts
+                ),
             )
         )
 
     def _packet(self, arrival: Arrival) -> LivePacket:
         coded = arrival.coded
         ticks, dts = self._timekeeper.ticks(arrival.pts), self._timekeeper.ticks(arrival.dts)
-        self._keep_pace(dts)
         return LivePacket(
             ticks,
             None if coded.packet.dts is None else dts,
@@ -338,15 +348,20 @@ class Ingest(Receiving):
         """Hang up at the next packet and connect anew."""
         self._again.set()
 
-
-def _unseen(packets: Iterator[LivePacket], last_dts: int | None) -> Iterator[LivePacket]:
-    """Those after a dts, from the last GOP before it on: what was begun can be gone on with."""
-    gop: list[LivePacket] = []
-    for packet in packets:
-        if last_dts is None:
-            yield packet
-            continue
-        gop = [packet] if packet.keyframe else [*gop, packet]
-        if packet.dts is not None and packet.dts > last_dts:
-            yield from gop
-            last_dts = None
+    def _unseen(self, packets: Iterator[LivePacket], last_dts: int | None) -> Iterator[LivePacket]:
+        """Those after a dts, from the last GOP before it on: what was begun can be gone on with."""
+        gop: list[LivePacket] = []
+        began = time.monotonic()
+        patience = VAIN_CONNECTIONS * self._reconnect.stall_seconds
+        for packet in packets:
+            if last_dts is None:
+                yield packet
+                continue
+            gop = [packet] if packet.keyframe else [*gop, packet]
+            if packet.dts is not None and packet.dts > last_dts:
+                yield from gop
+                last_dts = None
+            elif time.monotonic() - began > patience and not self._address.is_file:
+                # Its times were set back: what it calls old is new.
+                self._has_jumped = True
+                raise StalledError(f"{self._label} gives nothing but what was seen")

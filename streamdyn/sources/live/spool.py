@@ -112,6 +112,8 @@ class Spool:
         self.last_dts: int | None = None
         self.last_ticks: int | None = None
         """Greatest pts that was stored."""
+        self.num_told = 0
+        """Of packets that were lost or refused: so many are in receipts."""
         self.num_bytes = 0
         """Of all files."""
         self.num_lost = 0
@@ -145,7 +147,7 @@ class Spool:
 
     def _note(self, file: SpoolFile, record: Record) -> None:
         if isinstance(record, Section):
-            self.section, self.last_dts = record, None
+            self.section = record
             self.meter.begin(record)
             return
         file.num_packets += 1
@@ -156,7 +158,7 @@ class Spool:
 
     def begin(self, section: Section) -> None:
         """The packets that follow are of a new section; its first one is a keyframe."""
-        self.section, self.last_dts = section, None
+        self.section = section
         self.meter.begin(section)
         self._close_file()
 

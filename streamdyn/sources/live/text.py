@@ -22,6 +22,8 @@ from streamdyn.sources.tokens import TIME_BASE, Tokenizer, TokenWindow
 
 WAIT_SECONDS = 0.2
 CODEC = "text"
+FULL_SECONDS = 0.5
+"""Between two tries to store on a full disk."""
 
 
 @source("live_text")
@@ -154,7 +156,7 @@ class TextIngest(Receiving):
                     last = self._next + len(text) - 1
                     now = time.time()
                     packet = LivePacket(last, None, True, True, True, now, packed(text, place))
-                    if not spool.append(packet):
+                    if not self._stored(packet):
                         return None, ""
                     self._next = last + 1
                     status.num_packets += 1
@@ -165,6 +167,18 @@ class TextIngest(Receiving):
         if self._feed.has_end or self._is_over.is_set():
             return None, ""
         return "ended", "the source closed the connection"
+
+    def _stored(self, packet: LivePacket) -> bool:
+        """Waits for room on a full disk; false where it was told to end meanwhile."""
+        while not self._spool.append(packet):
+            if self._spool.is_closed or self._is_over.wait(FULL_SECONDS):
+                return False
+            self.status.last_error = f"no room for text in {self._spool.folder}"
+        return True
+
+
+def _nothing() -> None:
+    return
 
 
 def _last_place(spool: Spool) -> Place:
@@ -267,7 +281,3 @@ class LiveTokenCursor(TokenWindow):
         self._reader.close()
         then, self.when_closed = self.when_closed, _nothing
         then()
-
-
-def _nothing() -> None:
-    return

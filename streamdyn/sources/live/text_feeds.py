@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import glob
 import json
 import os
+import select
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
@@ -19,6 +22,8 @@ from streamdyn.sources.live.urls import redacted
 
 PIECE_BYTES = 1 << 16
 IDLE_SECONDS = 0.1
+LATE_SECONDS = 1.5
+"""A file that was renamed is read on for so long: its writer may not know of it yet."""
 Place = Mapping[str, Any]
 """Where a feed stands, as JSON takes it; reading goes on there."""
 
@@ -77,7 +82,15 @@ class StandardInput:
     def read(self, place: Place, is_over: Callable[[], bool]) -> Iterator[tuple[str, Place]]:
         """Until it ends."""
         decoder = codecs.getincrementaldecoder(self._encoding)("replace")
-        while data := os.read(sys.stdin.fileno(), PIECE_BYTES):
+        number = sys.stdin.fileno()
+        while not is_over():
+            # What is read must be kept: nothing is read once it is over.
+            if not select.select([number], [], [], 2 * IDLE_SECONDS)[0]:
+                yield "", {}
+                continue
+            data = os.read(number, PIECE_BYTES)
+            if not data:
+                return
             yield decoder.decode(data), {}
 
 
@@ -101,7 +114,7 @@ class FollowedFile:
         known, offset = place.get("inode"), int(place.get("offset", 0))
         while not is_over():
             try:
-                with self._path.open("rb") as file:
+                with self._with_inode(known).open("rb") as file:
                     inode = os.fstat(file.fileno()).st_ino
                     start = offset if inode == known else 0
                     for text, stop in self._follow(file, start, is_over):
@@ -113,28 +126,41 @@ class FollowedFile:
             except OSError as exc:
                 raise SourceError(f"cannot read {self._path}: {exc.strerror or exc}") from exc
 
+    def _with_inode(self, known: int | None) -> Path:
+        """The file that was read, though it has another name by now; else that of the name."""
+        if known is not None:
+            for path in self._path.parent.glob(f"{glob.escape(self._path.name)}*"):
+                with suppress(OSError):
+                    if path.stat().st_ino == known:
+                        return path
+        return self._path
+
     def _follow(
         self, file: Any, start: int, is_over: Callable[[], bool]
     ) -> Iterator[tuple[str, int]]:
         """Until another file has its name, or it was cut short; text and the byte after it."""
         decoder = codecs.getincrementaldecoder(self._encoding)("replace")
         file.seek(start)
-        stop = start
+        stop, idle = start, 0
         while True:
             data = file.read(PIECE_BYTES)
             if data:
+                idle = 0
                 stop += len(data)
                 text = decoder.decode(data)
                 yield text, stop - len(decoder.getstate()[0])
                 continue
-            if self._is_another(file, stop) or is_over():
+            idle = idle + 1 if self._is_another(file, stop) else 0
+            if idle > LATE_SECONDS / IDLE_SECONDS or self._is_cut(file, stop) or is_over():
                 return
             time.sleep(IDLE_SECONDS)
             yield "", stop - len(decoder.getstate()[0])
 
+    @staticmethod
+    def _is_cut(file: Any, stop: int) -> bool:
+        return os.fstat(file.fileno()).st_size < stop
+
     def _is_another(self, file: Any, stop: int) -> bool:
-        if os.fstat(file.fileno()).st_size < stop:
-            return True
         try:
             return self._path.stat().st_ino != os.fstat(file.fileno()).st_ino
         except FileNotFoundError:  # Renamed, and not made anew yet.
@@ -179,7 +205,10 @@ class ServerSentEvents:
                         yield text, {"last": last}
                     if is_over():
                         return
-        except (OSError, ValueError) as exc:
+        except (HTTPException, ValueError) as exc:
+            # They may say the password.
+            raise SourceError(f"cannot read {redacted(self._url)}: {type(exc).__name__}") from None
+        except OSError as exc:
             said = redacted(str(getattr(exc, "reason", None) or exc))
             raise SourceError(f"cannot read {redacted(self._url)}: {said}") from exc
 

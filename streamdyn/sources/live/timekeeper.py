@@ -20,7 +20,8 @@ WRAP = 1 << 33
 """MPEG-TS counts 33 bits (ISO/IEC 13818-1, 2.4.3.7): 26.5 hours."""
 JUMP_SECONDS = 10.0
 """A step of the source's times that differs by more from the time that has passed is no step."""
-REPEAT_SECONDS = 24 * 3600.0
+REPEAT_SECONDS = 6 * 3600.0
+"""HLS may give again what is so old: the longest playlist."""
 
 
 @dataclass(slots=True)
@@ -44,7 +45,12 @@ class Timekeeper:
     _at: tuple[int, float] | None = None  # Source's dts, and when it came.
 
     def begin(
-        self, source_ticks: int, *, shown_at: float | None = None, loops: bool = False
+        self,
+        source_ticks: int,
+        *,
+        shown_at: float | None = None,
+        loops: bool = False,
+        jumped: bool = False,
     ) -> int:
         """The anchor of a section that begins with a picture of this time.
 
@@ -52,13 +58,14 @@ class Timekeeper:
             source_ticks: The source's pts, in our ticks.
             shown_at: By the clock; now if nothing else is known.
             loops: A file that begins again: its times follow the last ones.
+            jumped: See `is_jump`: the anchor of before is of no use.
         """
         self._at = None
         if loops and self.last is not None:
             self.anchor = self.last + TICKS_PER_SECOND // 25 - source_ticks
         elif self.from_zero:
             self.anchor = self.anchor or 0
-        elif not (self.is_repeatable and self._goes_on(source_ticks)):
+        elif jumped or not (self.is_repeatable and self._goes_on(source_ticks)):
             clock = self.wall_clock() if shown_at is None else shown_at
             self.anchor = round(clock * TICKS_PER_SECOND) - source_ticks
             if self.last is not None:
@@ -70,7 +77,11 @@ class Timekeeper:
         if self.anchor is None or self.last is None:
             return False
         distance = source_ticks + self.anchor - self.last
-        return abs(distance) < REPEAT_SECONDS * TICKS_PER_SECOND
+        num_wraps = round(distance / WRAP)
+        if abs(distance - num_wraps * WRAP) >= REPEAT_SECONDS * TICKS_PER_SECOND:
+            return False
+        self.anchor -= num_wraps * WRAP
+        return True
 
     def is_jump(self, source_dts: int) -> bool:
         """Whether the source's times have been set anew before this packet; begin a section then.
