@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import threading
 from collections.abc import Sequence
@@ -116,7 +117,7 @@ def _job(
         return job, Path(target)
     table: dict[str, Any] = {
         "index": str(into.absolute()),
-        "streams": {"stream": _stream(target)},
+        "streams": {_name_of(target): _stream(target)},
         "events": {"labels": list(labels or ()), "min_score": min_score},
         "ops": {"port": 0 if port is None else port},
     }
@@ -124,10 +125,18 @@ def _job(
     table |= {name: parse_part(text) for name, text in given.items() if text}
     if source:
         options_of_it = {k: v for k, v in parse_part(source).items() if k != "name"}
-        table["streams"]["stream"]["source"] = options_of_it
+        table["streams"][_name_of(target)]["source"] = options_of_it
     if audit is not None:
         table["audit"] = audit
     return Job(JobConfig.model_validate(table), Path.cwd()), None
+
+
+def _name_of(target: str) -> str:
+    """Of the stream: its address, so that each has its own in one index."""
+    from streamdyn.sources.live import redacted
+
+    words = re.sub(r"[^A-Za-z0-9._]+", "-", redacted(target)).strip("-.")
+    return words[-60:].lstrip("-._") or "stdin"
 
 
 def _stream(target: str) -> dict[str, Any]:
