@@ -42,8 +42,9 @@ from tests.cameras import RATE, Cameras, free_port, write_units  # noqa: E402
 GOP = 25
 STALL_SECONDS = 4.0
 PATIENCE_SECONDS = 90.0
-EARLY_SECONDS = 2.0
-"""Of a fault's beginning: a picture is on its way for a while."""
+EARLY_SECONDS = 4.0
+"""Of a fault's beginning: a picture is on its way for a while, and of a spoilt time two seconds
+before it are not judged."""
 RECONNECT_SECONDS = 20.0
 """After the end of a fault: the longest wait between two tries, opening, and a keyframe."""
 
