@@ -88,7 +88,7 @@ def top(
     ] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Look twice, print, and end.")] = False,
 ) -> None:
-    """Watch a stream job at work: frames in, looked at, dropped, lag; Ctrl-C ends it."""
+    """Watch a stream job at work: frames in, looked at, dropped, lag, connections made again."""
     from rich.console import Group
     from rich.live import Live
 
@@ -155,7 +155,7 @@ def stream_table(found: dict[str, Any], rates: dict[str, Any]) -> Any:
     return table(
         "",
         "stream", "state", f">in{unit}", f">looked{unit}", f">skipped{unit}", f">dropped{unit}",
-        ">share", ">agree", ">lag s", ">p99 s", ">reconn.",
+        ">share", ">agree", ">lag s", ">p99 s", ">again",
         rows=rows,
     )  # fmt: skip
 
