@@ -26,9 +26,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.cameras import write_units_of  # noqa: E402
+from tests.cameras import Cameras, write_units_of  # noqa: E402
 
-SERVER = ROOT / "tests" / "rtsp_server.py"
 POLICIES: dict[str, dict[str, Any]] = {
     "full pass": {"name": "full", "lookahead": 16},
     "stride 25": {"name": "stride", "every": 25, "lookahead": 16},
@@ -53,19 +52,13 @@ def status(state: Path) -> dict[str, Any]:
 
 def measure(units: Path, policy: str, count: int, seconds: float, folder: Path) -> dict[str, Any]:
     """One row."""
-    port = 8554
     names = [f"cam{number:02d}" for number in range(count)]
-    server = subprocess.Popen(
-        ["/usr/bin/python3", str(SERVER), str(port), *(f"{name}={units}" for name in names)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert server.stdout is not None
-    server.stdout.readline()
+    server = Cameras(dict.fromkeys(names, units))
     job = {
         "index": "live.db",
         "policy": POLICIES[policy],
         "recognizer": {"name": "lite0", "resolution": 160},
-        "streams": {name: {"url": f"rtsp://127.0.0.1:{port}/{name}"} for name in names},
+        "streams": {name: {"url": server.url(name)} for name in names},
         "source": {"max_lag_seconds": 5},
         # The curve is of the policies: nothing is adapted.
         "load": {"target_lag_seconds": 1e6},

@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,18 +25,17 @@ from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.index.live_book import LiveBook, Retention
 from streamdyn.index.placing import write_explained
 from streamdyn.job import Job, load_job
-from streamdyn.ops.metrics import ACTIONS, JobMetrics
+from streamdyn.ops.metrics import JobMetrics
 from streamdyn.ops.server import OpsServer
 from streamdyn.pipelines.stream_parts import TakingTurns, outlet_of, task_of
 from streamdyn.protocols import Recognizer
-from streamdyn.receipt import Receipt
+from streamdyn.receipt import ACTIONS, Receipt
 from streamdyn.run.stream_worker import StreamStatus, StreamTask, StreamWorker
 from streamdyn.timeline import WindowResult
 
 logger = logging.getLogger(__name__)
 OPS_FILE = "ops.json"
 """In the state folder, while the job runs: its address and process."""
-OnWindow = Callable[[str, WindowResult], None]
 
 
 class StreamJob:
@@ -45,7 +44,6 @@ class StreamJob:
     Args:
         job: What to do.
         file: To read again on `reload`; `None` where there is none.
-        on_window: Called from the workers after every stored window.
         outlets: Sinks besides those of the job.
 
     Raises:
@@ -58,10 +56,9 @@ class StreamJob:
         job: Job,
         *,
         file: Path | None = None,
-        on_window: OnWindow = lambda stream, result: None,
         outlets: Sequence[Outlet] = (),
     ) -> None:
-        self._job, self._file, self._on_window = job, file, on_window
+        self._job, self._file = job, file
         config = job.config
         self._started = time.time()
         self._is_over = threading.Event()
@@ -139,7 +136,6 @@ class StreamJob:
 
     def _note_address(self) -> None:
         assert self.ops is not None
-        self._job.state.mkdir(parents=True, exist_ok=True)
         facts = {"address": self.ops.address, "pid": os.getpid(), "index": str(self._job.index)}
         (self._job.state / OPS_FILE).write_text(json.dumps(facts))
 
@@ -186,17 +182,18 @@ class StreamJob:
     def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
         """A window is stored."""
         self._metrics.window(stream, result, latency_seconds)
-        self._on_window(stream, result)
+
+    def _statuses(self) -> list[StreamStatus]:
+        with self._lock:
+            return [worker.refresh() for worker in self._workers.values()]
 
     def status(self) -> dict[str, Any]:
         """All that is known, as JSON takes it."""
-        with self._lock:
-            workers = [*self._workers.values()]
         return {
             "index": str(self._job.index),
             "started_at": self._started,
             "recognizer": f"{self._recognizer.name}/{self._recognizer.version}",
-            "streams": [_described(worker.refresh()) for worker in workers],
+            "streams": [_described(status) for status in self._statuses()],
             "sinks": [
                 {
                     "name": courier.status.name,
@@ -215,17 +212,13 @@ class StreamJob:
 
     def not_ready(self) -> list[str]:
         """Streams from which nothing comes."""
-        with self._lock:
-            found = [worker.refresh() for worker in self._workers.values()]
         fine = ("up", "paused", "ended")
-        return [status.stream for status in found if status.connection not in fine]
+        return [status.stream for status in self._statuses() if status.connection not in fine]
 
     def metrics(self) -> bytes:
         """In Prometheus' text format."""
         metrics = self._metrics
-        with self._lock:
-            found = [worker.refresh() for worker in self._workers.values()]
-        for status in found:
+        for status in self._statuses():
             name, receipt = status.stream, status.receipt
             metrics.up.labels(name).set(status.connection == "up")
             metrics.lag.labels(name).set(status.backlog_seconds)

@@ -6,7 +6,7 @@ import io
 import pickle
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from streamdyn.audit import AuditTally, PendingAudit
 from streamdyn.budget import Budget, BudgetMeter
@@ -14,6 +14,7 @@ from streamdyn.errors import StoreError
 from streamdyn.outcome import Outcome
 from streamdyn.protocols import Policy, Position
 
+Kept = TypeVar("Kept")
 FORMAT = 1
 _SAFE = {
     "builtins": {"set", "frozenset", "bytearray", "complex", "range", "slice"},
@@ -80,7 +81,7 @@ def dump(state: SessionState) -> bytes:
     return pickle.dumps((FORMAT, state), protocol=5)
 
 
-def load_state(data: bytes, kind: type[Any]) -> Any:
+def load_state(data: bytes, kind: type[Kept]) -> Kept:
     """A dataclass of ours from a pickle.
 
     Raises:

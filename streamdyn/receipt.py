@@ -87,4 +87,12 @@ class Receipt:
 
 
 _FIELDS = fields(Receipt)
+ACTIONS = {
+    "process": "num_processed",
+    "partial": "num_partial",
+    "skip": "num_skipped",
+    "drop": "num_dropped",
+    "error": "num_errors",
+}
+"""What became of an item, as metrics name it → field of a receipt."""
 STAGES = tuple(f.name.removesuffix("_ms") for f in _FIELDS if f.name.endswith("_ms"))

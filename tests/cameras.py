@@ -209,6 +209,11 @@ class Cameras:
         assert process.stdout.readline() == "ready\n"
         return process
 
+    @property
+    def pid(self) -> int:
+        """Of the server."""
+        return self._process.pid
+
     def url(self, name: str) -> str:
         """Of a camera."""
         return f"rtsp://127.0.0.1:{self.port}/{name}"

@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from streamdyn import checkpoint
-from streamdyn.clock import EPOCH_SECONDS
+from streamdyn.clock import EPOCH_SECONDS, Pts
 from streamdyn.errors import ConfigError, StoreError
 from streamdyn.events import EventChange, EventState
 from streamdyn.index.finish import forget_segments
@@ -146,8 +147,9 @@ class LiveBook:
         )
         # Files and text have times of their own: theirs are those at which they were begun.
         ended = [
-            (media_id, at if (at := _seconds(ticks, base)) >= EPOCH_SECONDS else begun_ns / 1e9)
+            (media_id, at if at >= EPOCH_SECONDS else begun_ns / 1e9)
             for media_id, ticks, base, begun_ns in rows
+            for at in [Pts(ticks, Fraction(base)).seconds]
         ]
         return sorted(ended, key=lambda row: row[1])
 
@@ -194,11 +196,6 @@ class LiveBook:
     def close(self) -> None:
         """Let go of the file; may be called twice."""
         self.index.close()
-
-
-def _seconds(ticks: int, time_base: str) -> float:
-    top, _, bottom = time_base.partition("/")
-    return ticks * int(top) / int(bottom or 1)
 
 
 class StreamPage:
@@ -342,13 +339,11 @@ class StreamPage:
 
 def _load_events(data: bytes, stream: str) -> EventState:
     try:
-        state = checkpoint.load_state(data, EventState)
+        return checkpoint.load_state(data, EventState)
     except StoreError as exc:
         raise StoreError(
             f"cannot go on with stream {stream}: {exc}; give the job a new index"
         ) from exc
-    assert isinstance(state, EventState)
-    return state
 
 
 def _store_event(connection: sqlite3.Connection, change: EventChange) -> None:

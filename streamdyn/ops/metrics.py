@@ -15,17 +15,9 @@ from prometheus_client import (
 )
 
 from streamdyn import __version__
-from streamdyn.receipt import STAGES, Receipt
+from streamdyn.receipt import ACTIONS, STAGES, Receipt
 from streamdyn.timeline import WindowResult
 
-ACTIONS = {
-    "process": "num_processed",
-    "partial": "num_partial",
-    "skip": "num_skipped",
-    "drop": "num_dropped",
-    "error": "num_errors",
-}
-"""Label → field of a receipt."""
 _LATENCIES_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _STAGES_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 

@@ -6,15 +6,8 @@ path, no stream.
 
 from __future__ import annotations
 
-from streamdyn.receipt import STAGES, Receipt
+from streamdyn.receipt import ACTIONS, STAGES, Receipt
 
-_ACTIONS = {
-    "process": "num_processed",
-    "partial": "num_partial",
-    "skip": "num_skipped",
-    "drop": "num_dropped",
-    "error": "num_errors",
-}
 _BATCHES = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]
 _WAITS_SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
 
@@ -47,7 +40,7 @@ class Metrics:
     def window(self, spent: Receipt) -> None:
         """A window of a file is closed."""
         self._windows.inc()
-        for action, name in _ACTIONS.items():
+        for action, name in ACTIONS.items():
             if count := getattr(spent, name):
                 self._frames.inc(count, {"action": action})
         for stage in STAGES:

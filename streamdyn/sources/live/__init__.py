@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +10,7 @@ from streamdyn.protocols import Position
 from streamdyn.registry import source
 from streamdyn.sources.live.cursor import OVERLOADS, LagRule, LivePictureCursor, Overload
 from streamdyn.sources.live.ingest import Ingest, Reconnect
-from streamdyn.sources.live.spool import Spool
+from streamdyn.sources.live.receiving import SpoolReceiver
 from streamdyn.sources.live.text import LiveText
 from streamdyn.sources.live.timekeeper import Timekeeper
 from streamdyn.sources.live.urls import Address, redacted
@@ -80,12 +78,11 @@ class Live:
         self.address = Address(str(path))
         self.address.check()
         self.name = self.address.name
-        self.stream = stream if stream is not None else self.address.name
+        self.stream = stream if stream is not None else self.name
         self.spool, self.spool_bytes = None if spool is None else Path(spool), spool_bytes
-        self.rule = LagRule(overload, max_lag_seconds)
         # A file that is read as fast as it goes waits for whoever watches it.
         self.is_hurried = not (self.address.is_file and pace == "fast")
-        self.waits = overload == "wait" or not self.is_hurried
+        self.rule = LagRule(overload if self.is_hurried else "wait", max_lag_seconds)
         self.pace: Literal["real", "fast"] = pace if self.address.is_file else "fast"
         self.loop = loop
         self.reconnect = Reconnect(retry_seconds, longest_retry_seconds, stall_seconds)
@@ -111,7 +108,7 @@ class Live:
         return cursor
 
 
-class Receiver:
+class Receiver(SpoolReceiver):
     """A live stream that comes in, whoever watches it; cursors may follow one another.
 
     Args:
@@ -121,20 +118,21 @@ class Receiver:
 
     def __init__(self, source: Live, resume_from: Position | None) -> None:
         self._source = source
-        self._folder = source.spool or Path(tempfile.mkdtemp(prefix="streamdyn-spool-"))
-        self.spool = Spool(self._folder, max_bytes=source.spool_bytes, may_wait=source.waits)
-        after = None if resume_from is None else resume_from.after_ticks
-        if after is not None:
-            self.spool.done(after)
-        latest = [t for t in (after, self.spool.last_ticks) if t is not None]
-        address, section, rule = source.address, self.spool.section, source.rule
+        address, rule = source.address, source.rule
+        super().__init__(
+            source.spool,
+            resume_from,
+            max_bytes=source.spool_bytes,
+            may_wait=rule.overload == "wait",
+        )
+        section, done = self.spool.section, self.spool.done_ticks
+        latest = [t for t in (done, self.spool.last_ticks) if t is not None]
         timekeeper = Timekeeper(
             from_zero=address.is_file,
             is_repeatable=address.kind in ("file", "hls"),
             anchor=section.anchor_ticks if section is not None else None,
             last=max(latest, default=None),
         )
-        refuses = rule.overload == "drop_newest" and not source.waits
         self.ingest = Ingest(
             address,
             self.spool,
@@ -142,47 +140,30 @@ class Receiver:
             reconnect=source.reconnect,
             pace=source.pace,
             loop=source.loop,
-            refuse_after_seconds=rule.max_lag_seconds if refuses else None,
+            refuse_after_seconds=(rule.max_lag_seconds if rule.overload == "drop_newest" else None),
         )
-        self.status = self.ingest.status
-        self.ingest.start()
+        self._start(self.ingest)
 
     @property
     def waiting_seconds(self) -> float:
         """Of media that has come and is not done."""
         return self.spool.waiting_seconds
 
-    def done(self, ticks: int) -> None:
-        """All up to there is committed."""
-        self.spool.done(ticks)
-
     def connect_again(self) -> None:
         """What comes is of no use: hang up at the next packet and connect anew."""
         self.ingest.connect_again()
 
-    def hang_up(self) -> None:
-        """Receive nothing more; what has come is there."""
-        self.ingest.hang_up()
-
     def open(self, resume_from: Position | None) -> LivePictureCursor:
         """A cursor after the last closed item of an earlier one."""
         source = self._source
-        rule = LagRule("wait", source.rule.max_lag_seconds) if source.waits else source.rule
         return LivePictureCursor(
-            source.address.name,
+            source.name,
             source.stream,
             self.spool,
             self.ingest,
-            rule,
+            source.rule,
             resume_from,
             max_block_items=source.max_block_items,
             threads=source.threads,
             cache_bytes=source.cache_bytes,
         )
-
-    def close(self) -> None:
-        """Hang up; what is in the spool stays there, unless it has no folder of its own."""
-        self.ingest.hang_up()
-        self.spool.close()
-        if self._source.spool is None:
-            shutil.rmtree(self._folder, ignore_errors=True)

@@ -154,13 +154,10 @@ def write_thumbnail(
     Raises:
         SourceError: It cannot be decoded.
     """
-    codec: Any = av.CodecContext.create(section.codec, "r")
-    codec.extradata = section.extradata or None
-    codec.width, codec.height = section.width, section.height
-    best = None
+    codec, best = section.decoder(), None
     for stored in [*packets, None]:
         try:
-            frames = codec.decode(None if stored is None else _packet(stored))
+            frames = codec.decode(None if stored is None else stored.packet())
         except av.error.FFmpegError:
             continue
         for frame in frames:
@@ -173,9 +170,3 @@ def write_thumbnail(
     path = path.with_suffix(".jpg")
     image.save(path, quality=85)
     return path
-
-
-def _packet(stored: LivePacket) -> Any:
-    packet = av.Packet(stored.data)
-    packet.pts, packet.dts, packet.time_base = stored.ticks, stored.dts, TIME_BASE
-    return packet

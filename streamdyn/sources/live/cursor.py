@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import av
+from typing import Literal
 
 from streamdyn.errors import ConfigError
 from streamdyn.items import Array, Block
@@ -189,10 +187,6 @@ class LivePictureCursor(PictureCursor):
     def _feed(self, record: LivePacket) -> Block | None:
         builder, section = self._builder, self._section
         assert section is not None
-        packet = av.Packet(record.data)
-        packet.pts, packet.dts = record.ticks, record.dts
-        packet.time_base = TIME_BASE
-        packet.is_keyframe = record.keyframe
         if record.keyframe:
             self._section_of[builder.next_number] = section
         waiting = 0.0 if self._is_draining else self._reader.waiting_seconds
@@ -200,7 +194,9 @@ class LivePictureCursor(PictureCursor):
         if self._is_dropping:
             builder.drop_until = max(record.ticks, builder.drop_until or record.ticks)
         is_first, self._is_first = self._is_first, False
-        coded = Coded(packet, record.ticks, record.keyframe, record.disposable, record.shown)
+        coded = Coded(
+            record.packet(), record.ticks, record.keyframe, record.disposable, record.shown
+        )
         self._receipt.num_demuxed += 1
         self._arrivals[record.ticks] = record.arrived_at
         if len(self._arrivals) > MAX_ARRIVALS:
@@ -264,12 +260,9 @@ class LivePictureCursor(PictureCursor):
     def _decoder_of(self, gop: Gop) -> GopDecoder:
         section = self._section_of[gop.number]
         if section.number not in self._decoders:
-            codec: Any = av.CodecContext.create(section.codec, "r")
-            codec.extradata = section.extradata or None
-            codec.width, codec.height = section.width, section.height  # Some cannot do without.
             self._decoders[section.number] = GopDecoder(
                 self._builder,
-                codec,
+                section.decoder(),
                 self._receipt,
                 threads=self._threads,
                 cache_bytes=self._cache_bytes,

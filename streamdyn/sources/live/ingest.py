@@ -238,11 +238,11 @@ class Ingest(Receiving):
         Opening takes seconds, and what came meanwhile is read in one go: the first picture that
         has to be waited for is of now.
         """
-        held: list[Arrival] = []
-        before = time.monotonic()
         if self._address.is_file:  # Its times are its own.
             yield from pictures
             return
+        held: list[Arrival] = []
+        before = time.monotonic()
         for arrival in pictures:
             now = time.monotonic()
             is_of_now = bool(held) and now - before > EDGE_SECONDS

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
+
+import av
 
 TICKS_PER_SECOND = 90_000
 TIME_BASE = Fraction(1, TICKS_PER_SECOND)
@@ -24,6 +27,13 @@ class Section:
     goes_back: bool
     """It begins with pictures that the section before it holds too: a file or HLS, read again."""
 
+    def decoder(self) -> Any:
+        """A codec context for its packets."""
+        codec: Any = av.CodecContext.create(self.codec, "r")
+        codec.extradata = self.extradata or None
+        codec.width, codec.height = self.width, self.height  # Some cannot do without.
+        return codec
+
 
 @dataclass(frozen=True, slots=True)
 class LivePacket:
@@ -37,3 +47,10 @@ class LivePacket:
     arrived_at: float
     """Seconds since the epoch, by the clock of this machine."""
     data: bytes
+
+    def packet(self) -> Any:
+        """For a decoder."""
+        packet = av.Packet(self.data)
+        packet.pts, packet.dts, packet.time_base = self.ticks, self.dts, TIME_BASE
+        packet.is_keyframe = self.keyframe
+        return packet

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +13,7 @@ from streamdyn.receipt import Receipt
 from streamdyn.registry import source
 from streamdyn.sources.live.ingest import Receiving, Reconnect, Why
 from streamdyn.sources.live.packets import LivePacket, Section
+from streamdyn.sources.live.receiving import SpoolReceiver
 from streamdyn.sources.live.spool import Spool, SpoolReader
 from streamdyn.sources.live.text_feeds import Feed, Place, feed_of, packed, unpacked
 from streamdyn.sources.live.urls import redacted
@@ -80,7 +79,7 @@ class LiveText:
         return cursor
 
 
-class TextReceiver:
+class TextReceiver(SpoolReceiver):
     """Live text that comes in, whoever reads it.
 
     Args:
@@ -88,42 +87,20 @@ class TextReceiver:
         resume_from: Where an earlier run stood.
     """
 
+    waiting_seconds = 0.0
+    """Text has no seconds."""
+
     def __init__(self, text: LiveText, resume_from: Position | None) -> None:
         self._text = text
-        self._folder = text.spool or Path(tempfile.mkdtemp(prefix="streamdyn-spool-"))
-        self.spool = Spool(self._folder, max_bytes=text.spool_bytes, may_wait=True)
-        if resume_from is not None and resume_from.after_ticks is not None:
-            self.spool.done(resume_from.after_ticks)
-        self._ingest = TextIngest(text.name, text.feed, self.spool, text.reconnect)
-        self.status = self._ingest.status
-        self._ingest.start()
-
-    @property
-    def waiting_seconds(self) -> float:
-        """Text has no seconds."""
-        return 0.0
+        super().__init__(text.spool, resume_from, max_bytes=text.spool_bytes, may_wait=True)
+        self._start(TextIngest(text.name, text.feed, self.spool, text.reconnect))
 
     def open(self, resume_from: Position | None) -> LiveTokenCursor:
         """A cursor after the last closed token of an earlier one."""
         return LiveTokenCursor(self._text, self.spool, resume_from)
 
-    def done(self, ticks: int) -> None:
-        """All up to this token is committed."""
-        self.spool.done(ticks)
-
     def connect_again(self) -> None:
         """Text that came is of use: nothing is done."""
-
-    def hang_up(self) -> None:
-        """Receive nothing more."""
-        self._ingest.hang_up()
-
-    def close(self) -> None:
-        """Hang up; what is in the spool stays there, unless it has no folder of its own."""
-        self._ingest.hang_up()
-        self.spool.close()
-        if self._text.spool is None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class TextIngest(Receiving):
