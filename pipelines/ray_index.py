@@ -17,24 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from streamdyn import __version__
 from streamdyn.config import RunConfig
 from streamdyn.errors import ConfigError
 from streamdyn.index import MediaRow, SqliteIndex
 from streamdyn.index.reading import is_url
 from streamdyn.protocols import MediaRange
 from streamdyn.run.file_worker import FileTask, Stopped
-from streamdyn.run.ray_actor import ActorFacts, ray_module
+from streamdyn.run.ray_actor import ActorFacts, check_version, here, last_line, ray_module, remote
 from streamdyn.run.ray_batch import Worker, Writer
-from streamdyn.run.ray_cluster import ClusterOptions, connected
-from streamdyn.run.ray_recognizer import RecognizerHost
+from streamdyn.run.ray_cluster import START_SECONDS, ClusterOptions, check_gpus, connected, told
+from streamdyn.run.ray_recognizer import await_hosts, start_hosts
 
 from .video_index import MAX_TRIES, FarIndexJob, IndexReport  # noqa: TID251 - a base class must have a type.
 
 READY_SECONDS = 20
 """To wait for a node that could hold a worker, where there is none."""
-START_SECONDS = 120
-"""To wait for a worker where there is such a node; others may be using it."""
 _POLL_SECONDS = 0.25
 
 
@@ -68,35 +65,28 @@ class RayIndexJob(FarIndexJob):
             try:
                 self._workers = self._start()
                 self._workers.settle(wait=True)
-                self._await_hosts()
+                await_hosts(self._hosts)
                 return super().run(videos)
             finally:
                 self._end()
 
     def _start(self) -> _Workers:
         ray = ray_module()
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
         asked, there = self._cluster, ray.cluster_resources()
-        _check_gpus(asked.host_gpus, self._config.device, there.get("GPU", 0.0))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.writer = _remote(
-            Writer, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+        check_gpus(asked.host_gpus, self._config.device, there.get("GPU", 0.0))
+        self.writer = remote(
+            Writer, num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here()
         ).remote(str(self._index.path.absolute()), str(self._index.root))
         config, standing = self._config.model_dump_json(), str(Path.cwd())
-        self._hosts = [
-            _remote(
-                RecognizerHost, num_cpus=asked.worker_cpus, num_gpus=asked.host_gpus,
-                max_restarts=-1, max_task_retries=-1, max_concurrency=1000,
-            ).remote(config, standing)
-            for _ in range(asked.hosts)
-        ]  # fmt: skip
+        self._hosts = start_hosts(
+            config, standing, asked.hosts, num_cpus=asked.worker_cpus, num_gpus=asked.host_gpus
+        )
         gpus = 0.0 if self._hosts else asked.host_gpus
         folder = None if self._trace_folder is None else str(self._trace_folder.absolute())
 
         def make(number: int) -> Any:
             host = self._hosts[number % len(self._hosts)] if self._hosts else None
-            return _remote(
+            return remote(
                 Worker, max_restarts=0, num_cpus=asked.worker_cpus, num_gpus=gpus
             ).remote(
                 config, self._hash, self.writer, host, standing,
@@ -106,27 +96,6 @@ class RayIndexJob(FarIndexJob):
         spare = there.get("CPU", 1.0) - asked.hosts * asked.worker_cpus
         count = asked.workers or max(1, int(spare / asked.worker_cpus))
         return _Workers(make, count, {"CPU": asked.worker_cpus, "GPU": gpus})
-
-    def _await_hosts(self) -> None:
-        """All of them: a worker may have to wait for any."""
-        from ray.exceptions import RayActorError
-
-        if not self._hosts:
-            return
-        ray = ray_module()
-        asked = [host.facts.remote() for host in self._hosts]
-        _, missing = ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
-        if missing:
-            raise ConfigError(
-                f"{len(missing)} of {len(asked)} shared recognizers could not be started in "
-                f"{START_SECONDS} s; the cluster has {_told(ray.cluster_resources())}, and free "
-                f"are {_told(ray.available_resources())}; ask for fewer"
-            )
-        try:
-            for found in ray.get(asked):
-                _check_version("shared recognizers", found)
-        except RayActorError as exc:
-            raise ConfigError(f"a recognizer could not be started: {_last_line(exc)}") from exc
 
     def _run_all(self, todo: Sequence[FileTask], *, in_prefix: bool) -> None:
         ray, workers = ray_module(), self._workers
@@ -177,7 +146,7 @@ class RayIndexJob(FarIndexJob):
             tries[task.key] += 1
             if tries[task.key] < MAX_TRIES:
                 return True
-            why = _last_line(exc)
+            why = last_line(exc)
             self._set_aside(task, f"its worker died {MAX_TRIES} times while it was watched: {why}")
         else:
             workers.free.append(number)
@@ -204,7 +173,7 @@ class RayIndexJob(FarIndexJob):
                 if losses == MAX_TRIES:
                     raise ConfigError(
                         f"a worker was lost {MAX_TRIES} times while {left[0][0]} or others were "
-                        f"cut: {_last_line(exc)}; leave out --split, or index that file alone"
+                        f"cut: {last_line(exc)}; leave out --split, or index that file alone"
                     ) from exc
                 workers.replace_lost()
 
@@ -273,9 +242,9 @@ class _Workers:
             if not ready and waited > (START_SECONDS if self._fits() else READY_SECONDS):
                 raise ConfigError(
                     f"no worker could be started in {waited:.0f} s: asked for were "
-                    f"{len(self.actors)} with {_told(self._resources)} each; the cluster has "
-                    f"{_told(ray.cluster_resources())}, and free are "
-                    f"{_told(ray.available_resources())}; ask for less, or wait for the others"
+                    f"{len(self.actors)} with {told(self._resources)} each; the cluster has "
+                    f"{told(ray.cluster_resources())}, and free are "
+                    f"{told(ray.available_resources())}; ask for less, or wait for the others"
                 )
 
     def _started(self, reference: Any) -> None:
@@ -289,11 +258,11 @@ class _Workers:
             self._failures[number] += 1
             if self._failures[number] == MAX_TRIES:
                 raise ConfigError(
-                    f"a worker could not be started, {MAX_TRIES} times: {_last_line(exc)}"
+                    f"a worker could not be started, {MAX_TRIES} times: {last_line(exc)}"
                 ) from exc
             self.replace(number)
             return
-        _check_version("workers", found)
+        check_version("workers", found)
         self.free.append(number)
 
     def _fits(self) -> bool:
@@ -308,40 +277,3 @@ class _Workers:
 def _absolute(path: str) -> str:
     """Workers may stand in other folders."""
     return path if is_url(path) else str(Path(path).absolute())
-
-
-def _check_version(who: str, found: ActorFacts) -> None:
-    if found.version != __version__:
-        raise ConfigError(
-            f"{who} on {found.node} have streamdyn {found.version} and this is {__version__}; "
-            "install the same version on all machines"
-        )
-
-
-def _check_gpus(each: float, device: str, there: float) -> None:
-    if each > there or (device != "cpu" and not there):
-        raise ConfigError(
-            f"recognizers on {device} ask for {each:g} GPUs each and the cluster has {there:g}; "
-            "add a node with a GPU, or leave out --gpus and say --device cpu"
-        )
-    if device != "cpu" and not each:
-        raise ConfigError(f"recognizers on {device} are given no GPU; say --gpus 1, or a share")
-    if each and device == "cpu":
-        raise ConfigError(
-            f"recognizers are given {each:g} GPUs each and would run on the CPU; say --device "
-            "cuda, or leave out --gpus"
-        )
-
-
-def _told(resources: dict[str, float]) -> str:
-    return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in ("CPU", "GPU"))
-
-
-def _last_line(exc: BaseException) -> str:
-    """Of a long report of Ray: what went wrong."""
-    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    return lines[-1] if lines else repr(exc)
-
-
-def _remote(kind: Any, **options: Any) -> Any:
-    return ray_module().remote(**options)(kind)

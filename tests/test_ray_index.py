@@ -32,7 +32,8 @@ from streamdyn.pipelines.ray_index import (
     RayIndexJob,
 )
 from streamdyn.pipelines.video_index import Stopped, find_videos
-from streamdyn.run.ray_actor import ActorFacts
+from streamdyn.run import ray_actor
+from streamdyn.run.ray_actor import ActorFacts, check_version
 from streamdyn.run.ray_batch import Worker
 from streamdyn.run.ray_cluster import ClusterOptions, check_shared_memory
 
@@ -251,11 +252,11 @@ def test_what_the_cluster_cannot_do_is_said_soon(cluster, folder, tmp_path, monk
     ):
         with pytest.raises(ConfigError, match=message):
             rows_of(folder, tmp_path / "x.db", config_of(), options)
-    monkeypatch.setattr(ray_index, "__version__", "0.0.1")
+    monkeypatch.setattr(ray_actor, "__version__", "0.0.1")
     with pytest.raises(ConfigError, match=r"have streamdyn .* and this is 0.0.1; install the same"):
         rows_of(folder, tmp_path / "x.db", config_of(), TWO)
     with pytest.raises(ConfigError, match=r"shared recognizers on .* have streamdyn .*"):
-        ray_index._check_version("shared recognizers", ActorFacts.here())
+        check_version("shared recognizers", ActorFacts("0.0.2", "there"))
     assert time.monotonic() - began < 120
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamdyn import __version__
+from streamdyn.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,40 @@ def ray_module() -> Any:
 def get(reference: Any, timeout_seconds: float | None = None) -> Any:
     """The value, when it is there."""
     return ray_module().get(reference, timeout=timeout_seconds)
+
+
+def remote(kind: Any, **options: Any) -> Any:
+    """A class whose instances are actors."""
+    return ray_module().remote(**options)(kind)
+
+
+def here(*, or_elsewhere: bool = False, node: str | None = None) -> Any:
+    """Where to place an actor: on this machine, or another one of the cluster.
+
+    Args:
+        or_elsewhere: Where it cannot be there.
+        node: Id of the other one.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = node or ray_module().get_runtime_context().get_node_id()
+    return NodeAffinitySchedulingStrategy(node, soft=or_elsewhere)
+
+
+def check_version(who: str, found: ActorFacts) -> None:
+    """Refuse actors of another version.
+
+    Raises:
+        ConfigError: They are.
+    """
+    if found.version != __version__:
+        raise ConfigError(
+            f"{who} on {found.node} have streamdyn {found.version} and this is {__version__}; "
+            "install the same version on all machines"
+        )
+
+
+def last_line(exc: BaseException) -> str:
+    """Of a long report of Ray: what went wrong."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(exc)

@@ -17,6 +17,9 @@ STORE_BYTES = 200 * 1024 * 1024
 """Of the object store of a cluster that is started here; only chosen pictures go through it, and
 only where recognizers are shared."""
 
+START_SECONDS = 120
+"""To wait for an actor where there is a node that is large enough; others may be using it."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
@@ -87,3 +90,28 @@ def check_shared_memory(folder: Path, needed: int) -> None:
             f"{folder} holds {total / 1e6:.0f} MB and Ray's object store takes {needed / 1e6:.0f}; "
             "give the container more with --shm-size=512m"
         )
+
+
+def check_gpus(each: float, device: str, there: float) -> None:
+    """Whether recognizers get the GPUs that they need, and need those they get.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    if each > there or (device != "cpu" and not there):
+        raise ConfigError(
+            f"recognizers on {device} ask for {each:g} GPUs each and the cluster has {there:g}; "
+            "add a node with a GPU, or leave out --gpus and say --device cpu"
+        )
+    if device != "cpu" and not each:
+        raise ConfigError(f"recognizers on {device} are given no GPU; say --gpus 1, or a share")
+    if each and device == "cpu":
+        raise ConfigError(
+            f"recognizers are given {each:g} GPUs each and would run on the CPU; say --device "
+            "cuda, or leave out --gpus"
+        )
+
+
+def told(resources: dict[str, float]) -> str:
+    """Cores and GPUs, to print."""
+    return ", ".join(f"{resources.get(name, 0.0):g} {name}" for name in ("CPU", "GPU"))

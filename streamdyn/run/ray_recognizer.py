@@ -14,7 +14,16 @@ from streamdyn.items import Selection
 from streamdyn.outcome import Outcome
 from streamdyn.protocols import Recognizer
 from streamdyn.receipt import Receipt
-from streamdyn.run.ray_actor import ActorFacts, get, stand_in
+from streamdyn.run.ray_actor import (
+    ActorFacts,
+    check_version,
+    get,
+    last_line,
+    ray_module,
+    remote,
+    stand_in,
+)
+from streamdyn.run.ray_cluster import START_SECONDS, told
 from streamdyn.run.ray_metrics import Metrics
 
 ANSWER_SECONDS = 600.0
@@ -162,3 +171,40 @@ class HostedRecognizer:
     def agree(self, propagated: Outcome, looked_up: Outcome) -> float:
         """See `Recognizer`."""
         return self._recognizer.agree(propagated, looked_up)
+
+
+def start_hosts(config: str, standing: str, count: int, **resources: float) -> list[Any]:
+    """Handles of so many `RecognizerHost`, which are about to start; killed, they start again.
+
+    Args:
+        config: See `RecognizerHost`.
+        standing: See `RecognizerHost`.
+        count: Of them.
+        **resources: `num_cpus` and `num_gpus` of each.
+    """
+    kind = remote(
+        RecognizerHost, max_restarts=-1, max_task_retries=-1, max_concurrency=1000, **resources
+    )
+    return [kind.remote(config, standing) for _ in range(count)]
+
+
+def await_hosts(hosts: Sequence[Any]) -> None:
+    """All of them: a worker may have to wait for any."""
+    from ray.exceptions import RayActorError
+
+    if not hosts:
+        return
+    ray = ray_module()
+    asked = [host.facts.remote() for host in hosts]
+    _, missing = ray.wait(asked, num_returns=len(asked), timeout=START_SECONDS)
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} of {len(asked)} shared recognizers could not be started in "
+            f"{START_SECONDS} s; the cluster has {told(ray.cluster_resources())}, and free "
+            f"are {told(ray.available_resources())}; ask for fewer"
+        )
+    try:
+        for found in ray.get(asked):
+            check_version("shared recognizers", found)
+    except RayActorError as exc:
+        raise ConfigError(f"a recognizer could not be started: {last_line(exc)}") from exc
