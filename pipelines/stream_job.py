@@ -10,16 +10,17 @@ stream ─▶ StreamWorker ─┘   (index)      └─▶ search, reports
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from streamdyn.claims import claim
 from streamdyn.delivery.courier import Courier, Outlet
 from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.index.live_book import LiveBook, Retention
@@ -27,11 +28,11 @@ from streamdyn.index.placing import write_explained
 from streamdyn.job import Job, load_job
 from streamdyn.ops.metrics import JobMetrics
 from streamdyn.ops.server import OpsServer
-from streamdyn.pipelines.stream_parts import TakingTurns, outlet_of, task_of
+from streamdyn.pipelines.stream_parts import outlet_of, task_of
+from streamdyn.pipelines.stream_runners import LocalRunner, Runner, Watching
 from streamdyn.protocols import Recognizer
 from streamdyn.receipt import ACTIONS, Receipt
-from streamdyn.run.stream_worker import StreamStatus, StreamTask, StreamWorker
-from streamdyn.timeline import WindowResult
+from streamdyn.run.stream_worker import Stored, StreamStatus, StreamTask
 
 logger = logging.getLogger(__name__)
 OPS_FILE = "ops.json"
@@ -72,17 +73,15 @@ class StreamJob:
             raise ConfigError(f"two sinks are the same: {twice.partition('#')[0]}; leave one out")
         with write_explained(job.index):
             job.index.parent.mkdir(parents=True, exist_ok=True)
-        self._recognizer.setup(config.device)
-        places = config.workers or os.cpu_count() or 1
-        self._shared: Recognizer = TakingTurns(self._recognizer, places)
         self._claim = _claimed(job.state)
         try:
-            self.book = _book(job)
+            self.book = _book(job)()
         except BaseException:
             self._claim.close()
             raise
         self._metrics = JobMetrics()
-        self._workers: dict[str, StreamWorker] = {}
+        self._runner = self._made_runner()
+        self._workers: dict[str, Watching] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._failure: Exception | None = None
         self._tasks = {task.stream: task for task in tasks}
@@ -95,9 +94,13 @@ class StreamJob:
         """The sinks of a job."""
         return [outlet_of(job, sink) for sink in job.config.sinks]
 
-    def use(self, recognizer: Recognizer) -> None:
-        """Let another recognizer look, set up, before the job runs."""
-        self._recognizer = self._shared = recognizer
+    def _made_runner(self) -> Runner:
+        job = self._job
+        if job.config.ray is None:
+            return LocalRunner(job, self._recognizer, self.book, self)
+        from streamdyn.pipelines.stream_actors import ActorRunner
+
+        return ActorRunner(job, job.config.ray, _book(job), self)
 
     def run(self) -> None:
         """Watch until `stop`, or until every stream has ended.
@@ -109,6 +112,7 @@ class StreamJob:
         self.ops = OpsServer(self, ops.host, ops.port, ops.token)
         self._note_address()
         try:
+            self._runner.open()
             for courier in self._couriers:
                 courier.start()
             for task in self._tasks.values():
@@ -144,6 +148,7 @@ class StreamJob:
             worker.stop()
         for thread in self._all_threads():
             thread.join()
+        self._runner.close()
         for courier in self._couriers:
             courier.stop()
         if self.ops is not None:
@@ -157,7 +162,7 @@ class StreamJob:
         self._is_over.set()
 
     def _start(self, task: StreamTask) -> None:
-        worker = StreamWorker(task, self.book, self._shared, self)
+        worker = self._runner.worker(self._job, task)
 
         def watch() -> None:
             try:
@@ -179,9 +184,9 @@ class StreamJob:
         worker.stop()
         thread.join()
 
-    def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
+    def window(self, stored: Stored) -> None:
         """A window is stored."""
-        self._metrics.window(stream, result, latency_seconds)
+        self._metrics.window(stored)
 
     def _statuses(self) -> list[StreamStatus]:
         with self._lock:
@@ -280,7 +285,7 @@ class StreamJob:
             return self._reload(load_job(self._file))
 
     def _reload(self, job: Job) -> dict[str, Any]:
-        fixed = ("index", "state", "recognizer", "sinks", "device", "retention", "workers")
+        fixed = ("index", "state", "recognizer", "sinks", "device", "retention", "workers", "ray")
         for name in fixed:
             if getattr(job.config, name) != getattr(self._job.config, name):
                 raise ConfigError(
@@ -300,10 +305,11 @@ class StreamJob:
         return {"begun": new, "ended": gone, "changed": changed}
 
 
-def _book(job: Job) -> LiveBook:
+def _book(job: Job) -> Callable[[], LiveBook]:
     retention = job.config.retention
-    return LiveBook(
-        job.index,
+    return partial(
+        LiveBook,
+        job.index.absolute(),
         chapter_seconds=retention.chapter_seconds,
         retention=Retention(
             None if retention.days is None else retention.days * 86_400.0,
@@ -314,23 +320,14 @@ def _book(job: Job) -> LiveBook:
 
 
 def _claimed(state: Path) -> TextIO:
-    """The state folder, for one process alone; given back when the file is closed.
+    """The state folder, for one process alone.
 
     Raises:
-        ConfigError: Another process has it.
+        StoreError: Another process has it.
     """
     with write_explained(state):
         state.mkdir(parents=True, exist_ok=True)
-        file = (state / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        file.close()
-        raise ConfigError(
-            f"another process watches with the state in {state}; end it, or give this job an index "
-            "of its own"
-        ) from exc
-    return file
+        return claim(state)
 
 
 def _differ(before: Job, after: Job, stream: str) -> bool:

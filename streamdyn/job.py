@@ -150,6 +150,21 @@ class OpsConfig(_Table):
     """Commands must bear it; needed where others than this machine can ask."""
 
 
+class RayConfig(_Table):
+    """Streams in actors of a Ray cluster, each with its agent and state, sharing recognizers."""
+
+    address: str | None = None
+    """Of the cluster, as `auto` or `HOST:PORT`; by default one is started for the job."""
+    recognizers: int = Field(default=1, ge=0)
+    """Shared by the streams, which they recognize together; 0: every stream has its own."""
+    recognizer_cpus: float = Field(default=1.0, ge=0)
+    """Cores that each is placed by, as Ray places actors; they limit nothing."""
+    recognizer_gpus: float = Field(default=0.0, ge=0)
+    """GPUs of each, or of each stream where none are shared; may be a part of one."""
+    stream_cpus: float = Field(default=0.05, ge=0)
+    """Cores that each stream is placed by."""
+
+
 class JobConfig(_Table):
     """A stream job."""
 
@@ -174,6 +189,8 @@ class JobConfig(_Table):
     retention: RetentionConfig = RetentionConfig()
     load: LoadConfig = LoadConfig()
     ops: OpsConfig = OpsConfig()
+    ray: RayConfig | None = None
+    """On Ray; not given: in threads of one process."""
 
 
 @dataclass(frozen=True, slots=True)

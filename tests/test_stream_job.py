@@ -28,15 +28,14 @@ from streamdyn.delivery.courier import Courier, DeliveryError
 from streamdyn.errors import ConfigError, StoreError
 from streamdyn.index import SqliteIndex
 from streamdyn.index.live_book import LiveBook, Message, Retention
-from streamdyn.items import Selection
 from streamdyn.job import JobConfig, load_job
 from streamdyn.ops.metrics import JobMetrics
 from streamdyn.ops.server import OpsServer
 from streamdyn.pipelines.stream_job import StreamJob
 from streamdyn.pipelines.stream_parts import task_of
-from streamdyn.run.stream_worker import StreamWorker
+from streamdyn.run.stream_worker import Stored, StreamWorker
 from tests.cameras import Numbers, cameras, write_units, write_video
-from tests.stream_child import SlowNumbers  # noqa: F401  registers it
+from tests.stream_parts import Breaking
 
 COUNT = 200
 
@@ -116,23 +115,10 @@ def test_a_stream_becomes_rows_events_and_messages(unbroken):
         assert {media.status for media in index.media()} == {"done"}
 
 
-class Breaking(Numbers):
-    """Fails at some calls."""
-
-    def __init__(self, at: set[int]) -> None:
-        self._at, self._num_calls = at, 0
-
-    def recognize(self, selection: Selection, hidden: None) -> Any:
-        self._num_calls += 1
-        if self._num_calls in self._at:
-            raise RuntimeError(f"broken at call {self._num_calls}")
-        return super().recognize(selection, hidden)
-
-
 class Silent:
     """Is told, and says nothing."""
 
-    def window(self, stream: str, result: Any, latency_seconds: float | None) -> None:
+    def window(self, stored: Stored) -> None:
         """It is stored."""
 
 
@@ -195,7 +181,7 @@ class Abort(ConfigError):
 def stop_after(worker: StreamWorker, book: LiveBook, windows: int) -> None:
     left = iter(range(windows))
 
-    def window(stream: str, result: Any, latency_seconds: float | None) -> None:
+    def window(stored: Stored) -> None:
         if next(left, None) is None:
             raise Abort("enough")
 
@@ -350,9 +336,9 @@ def test_the_recognizer_fails_while_a_camera_goes_on(tmp_path):
         path = write_job(
             tmp_path, server.url("gate"), source={"retry_seconds": 1.0},
             policy={"name": "full", "lookahead": 8}, load={"target_lag_seconds": 60},
+            recognizer={"name": "breaking", "at": [4, 9]},
         )  # fmt: skip
         job = StreamJob(load_job(path))
-        job.use(Breaking({4, 9}))
         with running(job):
             wait_until(lambda: frames(job) > 150)
             assert job.status()["streams"][0]["restarts"] == 2
@@ -483,7 +469,7 @@ def test_a_server_open_to_others_needs_a_token():
 def test_one_process_at_a_time_has_the_state(video, tmp_path):
     path = write_job(tmp_path, video, source={"pace": "real", "loop": True})
     first = StreamJob(load_job(path))
-    with running(first), pytest.raises(ConfigError, match="another process watches"):
+    with running(first), pytest.raises(StoreError, match="another process uses"):
         StreamJob(load_job(path))
     StreamJob(load_job(write_job(tmp_path, video))).run()
 

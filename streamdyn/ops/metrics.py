@@ -16,7 +16,7 @@ from prometheus_client import (
 
 from streamdyn import __version__
 from streamdyn.receipt import ACTIONS, STAGES, Receipt
-from streamdyn.timeline import WindowResult
+from streamdyn.run.stream_worker import Stored
 
 _LATENCIES_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _STAGES_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
@@ -92,21 +92,17 @@ class JobMetrics:
         self._told: dict[tuple[str, ...], int] = {}
         gauge("streamdyn_build_info", "The version.", "version").labels(__version__).set(1)
 
-    def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
+    def window(self, stored: Stored) -> None:
         """A window is stored."""
-        spent = result.receipt + result.audit_receipt
         # Audits are processed too, but were skipped.
-        counts = {action: getattr(result.receipt, name) for action, name in ACTIONS.items()}
+        counts = {action: getattr(stored.receipt, name) for action, name in ACTIONS.items()}
         for action, count in counts.items():
             if count:
-                self._frames.labels(stream, action).inc(count)
-        window = result.window
-        steps = len(window) - 1  # And one from the window before, of about the mean.
-        span = float((int(window.pts[-1]) - int(window.pts[0])) * window.time_base)
-        self._media.labels(stream).inc(span * (steps + 1) / steps if steps else 0.0)
-        self._observe_stages(spent)
-        if latency_seconds is not None:
-            self._latency.labels(stream).observe(latency_seconds)
+                self._frames.labels(stored.stream, action).inc(count)
+        self._media.labels(stored.stream).inc(stored.media_seconds)
+        self._observe_stages(stored.receipt + stored.audit_receipt)
+        if stored.latency_seconds is not None:
+            self._latency.labels(stored.stream).observe(stored.latency_seconds)
 
     def _observe_stages(self, spent: Receipt) -> None:
         for stage in STAGES:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamdyn import __version__
-from streamdyn.errors import ConfigError
+from streamdyn.errors import ConfigError, StreamdynError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,15 @@ def ray_module() -> Any:
 
 
 def get(reference: Any, timeout_seconds: float | None = None) -> Any:
-    """The value, when it is there."""
-    return ray_module().get(reference, timeout=timeout_seconds)
+    """The value, when it is there; what the actor raised is raised as it was there."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        return ray_module().get(reference, timeout=timeout_seconds)
+    except RayTaskError as exc:
+        if isinstance(exc.cause, StreamdynError):
+            raise exc.cause from exc
+        raise
 
 
 def remote(kind: Any, **options: Any) -> Any:

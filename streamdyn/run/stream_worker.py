@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -27,9 +28,8 @@ from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.engine import Session
 from streamdyn.errors import ConfigError
-from streamdyn.events import EventRule, EventTracker
-from streamdyn.index.live_book import LiveBook, StreamPage
-from streamdyn.protocols import WHOLE_STREAM, Policy, Recognizer
+from streamdyn.events import EventChange, EventRule, EventState, EventTracker
+from streamdyn.protocols import WHOLE_STREAM, Policy, Position, Recognizer, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.run.load import LoadControl, LoadRule
 from streamdyn.run.local import drive
@@ -45,11 +45,69 @@ LATENCIES = 512
 """Last ones that percentiles are made of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What others are told of a window that is stored."""
+
+    stream: str
+    receipt: Receipt
+    audit_receipt: Receipt
+    media_seconds: float
+    """That it covers, about."""
+    latency_seconds: float | None
+    """From the arrival of its first item to its being stored."""
+
+    @staticmethod
+    def of(result: WindowResult, latency_seconds: float | None) -> Stored:
+        """What is told of a window."""
+        window = result.window
+        steps = len(window) - 1  # And one from the window before, of about the mean.
+        span = float((int(window.pts[-1]) - int(window.pts[0])) * window.time_base)
+        return Stored(
+            window.stream,
+            result.receipt,
+            result.audit_receipt,
+            span * (steps + 1) / steps if steps else 0.0,
+            latency_seconds,
+        )
+
+
 class Told(Protocol):
     """Who is told of every stored window."""
 
-    def window(self, stream: str, result: WindowResult, latency_seconds: float | None) -> None:
+    def window(self, stored: Stored) -> None:
         """It is stored."""
+
+
+class Page(Protocol):
+    """Where a worker writes a stream, and where it stood; see `StreamPage`."""
+
+    position: Position | None
+    checkpoint: bytes | None
+    events: EventState
+
+    def write(
+        self,
+        result: WindowResult,
+        checkpoint: bytes,
+        info: SourceInfo,
+        events: EventState,
+        changes: Sequence[EventChange] = (),
+    ) -> None:
+        """Store a window with all that belongs to it, or nothing."""
+
+    def refresh(self) -> None:
+        """Let what is there be searched."""
+
+    def finish(self) -> None:
+        """The stream has ended."""
+
+
+class Pages(Protocol):
+    """Where results of streams go; see `LiveBook`."""
+
+    def page(self, stream: str, config_hash: str) -> Page:
+        """Of one stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +170,7 @@ class StreamWorker:
         told: Of every stored window.
     """
 
-    def __init__(
-        self, task: StreamTask, book: LiveBook, recognizer: Recognizer, told: Told
-    ) -> None:
+    def __init__(self, task: StreamTask, book: Pages, recognizer: Recognizer, told: Told) -> None:
         self._task, self._book, self._recognizer = task, book, recognizer
         self.told = told
         self._is_over, self._is_paused = threading.Event(), threading.Event()
@@ -203,7 +259,7 @@ class StreamWorker:
         page.finish()
         return True
 
-    def _state(self, page: StreamPage) -> SessionState:
+    def _state(self, page: Page) -> SessionState:
         task = self._task
         if page.checkpoint is not None:
             state = checkpoint.load(page.checkpoint, task.policy)
@@ -219,7 +275,7 @@ class StreamWorker:
         self,
         result: WindowResult,
         state: SessionState,
-        page: StreamPage,
+        page: Page,
         tracker: EventTracker,
         cursor: LiveCursor,
     ) -> None:
@@ -239,7 +295,7 @@ class StreamWorker:
             receiver.connect_again()
         latency = cursor.latency_seconds(result.window)
         self._note(result, state, len(changes), latency)
-        self.told.window(self._task.stream, result, latency)
+        self.told.window(Stored.of(result, latency))
 
     def _note(
         self,

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from streamdyn.claims import claim
 from streamdyn.errors import StoreError
 from streamdyn.sources.live.packets import TICKS_PER_SECOND, LivePacket, Section
 from streamdyn.sources.live.spool_records import (
@@ -35,6 +36,8 @@ from streamdyn.sources.live.spool_records import (
 
 MAX_FILES = 256
 """Besides those that are not done."""
+CLAIM_SECONDS = 60.0
+"""For a process that had the folder, and is about to end, to give it back."""
 LONGEST_STEP = TICKS_PER_SECOND
 """Of media time between two packets; more is a gap, in which nothing came."""
 
@@ -86,7 +89,7 @@ class Spool:
         may_wait: A writer waits for room where deleting would lose what was not read.
 
     Raises:
-        StoreError: The folder cannot be made or read.
+        StoreError: The folder cannot be made or read, or another process has it.
     """
 
     def __init__(
@@ -125,6 +128,7 @@ class Spool:
         self._file: BinaryIO | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._claim = claim(folder, wait_seconds=CLAIM_SECONDS)
             self._take_stock()
         except OSError as exc:
             raise StoreError(
@@ -288,6 +292,7 @@ class Spool:
             self.changed.notify_all()
         with self._writing:
             self._close_file()
+            self._claim.close()
 
 
 class SpoolReader:

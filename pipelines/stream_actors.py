@@ -1,0 +1,359 @@
+"""Streams of a job in actors of a Ray cluster, which share recognizers.
+
+```
+driver:  ActorWatch, a thread a stream ──news, commands──┐      Courier ─▶ sinks
+                                                          │         ▲
+         StreamActor: source, agent, state ◀──────────────┘      the index
+              │     ▲ │                                             ▲
+              │     │ └───── windows with their checkpoints ──▶ LiveWriter
+              ▼     │
+         RecognizerHost: batches what all streams have chosen
+```
+
+An actor that dies is made again, where it was if its machine is there, since its packets are kept
+there; it goes on after its last stored window. Recognizers and the writer are started again by Ray,
+and what they were asked is asked again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streamdyn.config import RunConfig
+from streamdyn.errors import ConfigError, StreamdynError
+from streamdyn.index.live_book import LiveBook
+from streamdyn.job import ClipsConfig, Job, RayConfig
+from streamdyn.pipelines.stream_parts import task_of
+from streamdyn.protocols import Recognizer
+from streamdyn.run.ray_actor import (
+    ActorFacts,
+    check_version,
+    get,
+    here,
+    last_line,
+    ray_module,
+    remote,
+    stand_in,
+)
+from streamdyn.run.ray_cluster import START_SECONDS, ClusterOptions, check_gpus, connected, told
+from streamdyn.run.ray_live import LiveWriter, RemotePages
+from streamdyn.run.ray_recognizer import HostedRecognizer, await_hosts, start_hosts
+from streamdyn.run.stream_worker import Stored, StreamStatus, StreamTask, StreamWorker, Told
+from streamdyn.sources.live.ingest import Reconnect
+
+logger = logging.getLogger(__name__)
+POLL_SECONDS = 0.3
+"""Between two questions for news."""
+PLACE_SECONDS = 30.0
+"""An actor that is not there after so long waits for a place; it is said."""
+MAX_NEWS = 10_000
+WAITS = Reconnect()
+"""Before an actor is made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What an actor has to say since it was asked last."""
+
+    facts: ActorFacts
+    node_id: str
+    status: StreamStatus
+    stored: tuple[Stored, ...]
+    log: tuple[tuple[str, int, str], ...]
+    """Logger, level and text."""
+
+
+class StreamActor:
+    """Watches one stream, with the agent's state and the stream's packets.
+
+    Args:
+        job: What to do.
+        name: Of the stream.
+        pages: Where results go.
+        host: Handle of a `RecognizerHost`; `None`: it has a recognizer of its own.
+        standing: Folder of the driver, which relative paths are relative to.
+        is_paused: Begin with a pause.
+    """
+
+    def __init__(
+        self, job: Job, name: str, pages: RemotePages, host: Any, standing: str, *, is_paused: bool
+    ) -> None:
+        stand_in(standing)
+        self._stored: deque[Stored] = deque(maxlen=MAX_NEWS)
+        self._log: deque[tuple[str, int, str]] = deque(maxlen=MAX_NEWS)
+        self._listen()
+        self._worker: StreamWorker | None = None
+        self._failure: StreamdynError | None = None
+        try:
+            self._worker = self._made(job, name, pages, host)
+        except StreamdynError as exc:  # An actor that cannot be made tells Ray, and not us.
+            self._failure = exc
+        else:
+            if is_paused:
+                self._worker.pause()
+
+    def _made(self, job: Job, name: str, pages: RemotePages, host: Any) -> StreamWorker:
+        recognizer: Recognizer = job.config.recognizer.build("recognizer")
+        if host is None:
+            recognizer.setup(job.config.device)
+        else:
+            recognizer = HostedRecognizer(recognizer, host)
+        return StreamWorker(task_of(job, name, recognizer), pages, recognizer, self)
+
+    def _listen(self) -> None:
+        """What is logged here is said by the driver."""
+        ours, heard = logging.getLogger("streamdyn"), self._log
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                heard.append((record.name, record.levelno, self.format(record)))
+
+        ours.handlers[:] = [Handler()]
+        ours.propagate = False
+
+    def window(self, stored: Stored) -> None:
+        """A window is stored."""
+        self._stored.append(stored)
+
+    def run(self) -> News:
+        """Watch until told to stop; the last news."""
+        self._there().run()
+        return self.news()
+
+    def news(self) -> News:
+        """Since the last call."""
+        return News(
+            ActorFacts.here(),
+            ray_module().get_runtime_context().get_node_id(),
+            self._there().refresh(),
+            tuple(_taken(self._stored)),
+            tuple(_taken(self._log)),
+        )
+
+    def pause(self) -> None:
+        """Hang up after the window that is open."""
+        self._there().pause()
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._there().go_on()
+
+    def stop(self) -> None:
+        """End after what has come was watched."""
+        self._there().stop()
+
+    def _there(self) -> StreamWorker:
+        if self._worker is None:
+            raise self._failure or ConfigError("the actor was not made")
+        return self._worker
+
+
+def _taken(queue: deque[Any]) -> list[Any]:
+    found = []
+    with suppress(IndexError):
+        while True:
+            found.append(queue.popleft())
+    return found
+
+
+class ActorWatch:
+    """A stream in an actor, as the job sees it; the actor is made again when it dies.
+
+    Args:
+        make: Makes an actor: where to place it, and whether it begins with a pause.
+        task: What is watched.
+        told: Of every stored window.
+        place: Of the first actor; `None`: wherever there is room.
+    """
+
+    def __init__(self, make: Any, task: StreamTask, told: Told, place: Any) -> None:
+        self._make, self._told, self._place = make, told, place
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._is_paused = False
+        self._actor: Any = None
+        self._num_deaths = 0
+        self.status = StreamStatus(task.stream, task.source.name)
+
+    def run(self) -> None:
+        """Watch until told to stop, or until a file has ended.
+
+        Raises:
+            ConfigError: A part does not suit the stream.
+        """
+        from ray.exceptions import RayActorError
+
+        num_failures = 0
+        while not self._is_over.is_set():
+            began = time.monotonic()
+            with self._lock:
+                actor = self._actor = self._make(self._place, is_paused=self._is_paused)
+            try:
+                self._follow(actor)
+                break
+            except RayActorError as exc:
+                held = time.monotonic() - began
+                num_failures = 1 if held > WAITS.stable_seconds else num_failures + 1
+                self._note_death(last_line(exc), WAITS.wait_seconds(num_failures, 0.0))
+            finally:
+                with self._lock:
+                    self._actor = None
+                ray_module().kill(actor)
+
+    def _follow(self, actor: Any) -> None:
+        """Hear what it says until it has ended."""
+        ray, began = ray_module(), time.monotonic()
+        running, asked, has_spoken = actor.run.remote(), actor.news.remote(), False
+        while not ray.wait([running], timeout=POLL_SECONDS)[0]:
+            if ray.wait([asked], timeout=0)[0]:
+                self._take(get(asked))
+                asked, has_spoken = actor.news.remote(), True
+            elif not has_spoken and time.monotonic() - began > PLACE_SECONDS:
+                if self._is_over.is_set():
+                    return
+                self._note_wait()
+        self._take(get(running))
+
+    def _take(self, news: News) -> None:
+        check_version("stream actors", news.facts)
+        self._place = here(or_elsewhere=True, node=news.node_id)
+        said = news.status.last_error or self.status.last_error
+        restarts = news.status.num_restarts + self._num_deaths
+        self.status = replace(news.status, last_error=said, num_restarts=restarts)
+        for stored in news.stored:
+            self._told.window(stored)
+        for name, level, text in news.log:
+            logging.getLogger(name).log(level, "%s", text)
+
+    def _note_wait(self) -> None:
+        there, free = ray_module().cluster_resources(), ray_module().available_resources()
+        said = f"no place in the cluster yet: it has {told(there)}, and free are {told(free)}"
+        if self.status.last_error != said:
+            logger.warning("%s: %s", self.status.stream, said)
+            self.status.last_error = said
+
+    def _note_death(self, said: str, wait_seconds: float) -> None:
+        logger.warning(
+            "%s: its actor died: %s; another one in %.1f s", self.status.stream, said, wait_seconds
+        )
+        self._num_deaths += 1
+        self.status.num_restarts += 1
+        self.status.state, self.status.connection = "failed", "gone"
+        self.status.last_error = f"its actor died: {said}"
+        self._is_over.wait(wait_seconds)
+
+    def refresh(self) -> StreamStatus:
+        """As it was told last."""
+        return self.status
+
+    def pause(self) -> None:
+        """Hang up after the window that is open."""
+        with self._lock:
+            self._is_paused = True
+            self._tell("pause")
+
+    def go_on(self) -> None:
+        """End a pause."""
+        with self._lock:
+            self._is_paused = False
+            self._tell("go_on")
+
+    def stop(self) -> None:
+        """End after what has come was watched; without an actor that is left for the next run."""
+        with self._lock:
+            self._is_over.set()
+            self._tell("stop")
+
+    def _tell(self, verb: str) -> None:
+        if self._actor is not None:
+            getattr(self._actor, verb).remote()
+
+
+class ActorRunner:
+    """Streams in actors of a cluster: the one at the address, or one that is started here.
+
+    Args:
+        job: What to do.
+        options: Of the cluster and its actors.
+        open_book: Opens the index, in the writer.
+        told: Of every stored window.
+    """
+
+    def __init__(
+        self, job: Job, options: RayConfig, open_book: Callable[[], LiveBook], told: Told
+    ) -> None:
+        self._job, self._options, self._told = job, options, told
+        self._open_book = open_book
+        self._stack = ExitStack()
+        self._terms, self._places = itertools.count(1), itertools.count()
+        self._writer: Any = None
+        self._hosts: list[Any] = []
+
+    def open(self) -> None:
+        """Connect, and start what streams share.
+
+        Raises:
+            ConfigError: No cluster there, or it has not what was asked for.
+        """
+        options, config = self._options, self._job.config
+        self._stack.enter_context(connected(ClusterOptions(options.address)))
+        there = ray_module().cluster_resources()
+        check_gpus(options.recognizer_gpus, config.device, there.get("GPU", 0.0))
+        cores = options.recognizers * options.recognizer_cpus
+        cores += len(config.streams) * options.stream_cpus
+        if cores > there.get("CPU", 0.0):
+            raise ConfigError(
+                f"{len(config.streams)} streams and {options.recognizers} recognizers ask for "
+                f"{cores:g} cores, and the cluster has {told(there)}; lower ray.stream_cpus or "
+                "ray.recognizer_cpus, which only place them, or add a node"
+            )
+        self._writer = remote(
+            LiveWriter, num_cpus=0, max_restarts=-1, max_task_retries=-1,
+            scheduling_strategy=here(),
+        ).remote(self._open_book, self._job.state.absolute())  # fmt: skip
+        run = RunConfig.model_validate({"recognizer": config.recognizer, "device": config.device})
+        self._hosts = start_hosts(
+            run.model_dump_json(), str(Path.cwd()), options.recognizers,
+            num_cpus=options.recognizer_cpus, num_gpus=options.recognizer_gpus,
+        )  # fmt: skip
+        await_hosts(self._hosts)
+        get(self._writer.facts.remote(), START_SECONDS)
+
+    def worker(self, job: Job, task: StreamTask) -> ActorWatch:
+        """For a stream."""
+        options, number = self._options, next(self._places)
+        host = self._hosts[number % len(self._hosts)] if self._hosts else None
+        kind = remote(
+            StreamActor,
+            max_restarts=0,
+            max_concurrency=8,
+            num_cpus=options.stream_cpus,
+            num_gpus=0.0 if self._hosts else options.recognizer_gpus,
+        )
+
+        def make(place: Any, *, is_paused: bool) -> Any:
+            pages = RemotePages(self._writer, next(self._terms))
+            return kind.options(scheduling_strategy=place or "DEFAULT").remote(
+                job, task.stream, pages, host, str(Path.cwd()), is_paused=is_paused
+            )
+
+        # Clips are cut by this process, from the packets of the streams.
+        cuts = any(isinstance(sink, ClipsConfig) for sink in job.config.sinks)
+        return ActorWatch(make, task, self._told, here() if cuts else None)
+
+    def close(self) -> None:
+        """End what streams shared, and the cluster if it was started here."""
+        for actor in [*self._hosts, self._writer]:
+            if actor is not None:
+                ray_module().kill(actor)
+        self._hosts, self._writer = [], None
+        self._stack.close()
