@@ -7,7 +7,10 @@ be had: it was gone, stalled, spoilt, or nobody was running to listen. A fault t
 the connection must leave no gap at all. Pictures of a spoilt time show any number: they are stored,
 and not judged.
 
-    python benchmarks/faults.py [--minutes 30] [--faults NAME ...] [--scale 1.0] [--seed 0]
+    python benchmarks/faults.py [--minutes 30] [--ray] [--faults NAME ...] [--scale 1.0] [--seed 0]
+
+With `--ray` the stream is watched by an actor, its pictures are recognized by another, and a third
+one writes; then those are killed, too.
 
 Needs root for `disk_full` (a small file system is mounted); it is left out otherwise, and said.
 """
@@ -38,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.cameras import RATE, Cameras, free_port, write_units  # noqa: E402
+from tests.stream_parts import PART  # noqa: E402
 
 GOP = 25
 STALL_SECONDS = 4.0
@@ -104,10 +108,11 @@ class Rig:
         folder: For everything.
         num_pictures: That the camera shows.
         scale: Of the lengths of faults.
+        on_ray: The job runs in actors.
     """
 
-    def __init__(self, folder: Path, num_pictures: int, scale: float) -> None:
-        self.folder, self.scale = folder, scale
+    def __init__(self, folder: Path, num_pictures: int, scale: float, *, on_ray: bool) -> None:
+        self.folder, self.scale, self.on_ray = folder, scale, on_ray
         self.disk = folder / "disk"
         self.disk.mkdir()
         self.faults = folder / "faults"
@@ -158,12 +163,17 @@ class Rig:
                 },
             ],
             "ops": {"port": 0},
+            "ray": {} if self.on_ray else None,
         }
         (self.folder / "job.yaml").write_text(json.dumps(job))
 
     def _start_job(self) -> subprocess.Popen[bytes]:
         log = (self.folder / "log").open("ab")
-        variables = {"STREAMDYN_TEST_FAULTS": str(self.faults), "OMP_NUM_THREADS": "1"}
+        variables = {
+            "STREAMDYN_TEST_FAULTS": str(self.faults),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{PART}",
+        }
         with log:
             return subprocess.Popen(
                 [sys.executable, "-m", "tests.stream_child", "watch",
@@ -197,6 +207,13 @@ class Rig:
         """Of the stored outcomes."""
         return [i for (i,) in self.rows("SELECT id FROM outcomes ORDER BY ticks")]
 
+    def kill_actor(self, kind: str) -> None:
+        """Kill -9 of the process of an actor of the job."""
+        for pid in _descendants(self.job.pid):
+            with suppress(OSError):
+                if f"ray::{kind}".encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+
     def sleep(self, seconds: float) -> None:
         """As long as a fault lasts."""
         time.sleep(seconds * self.scale)
@@ -215,6 +232,19 @@ class Rig:
 def _mounts(folder: Path) -> bool:
     command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes that it has started, and those that these have."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            parents.setdefault(parent, []).append(int(path.parent.name))
+    found = [pid]
+    for one in found:
+        found += parents.get(one, [])
+    return found[1:]
 
 
 def camera_gone(rig: Rig) -> None:
@@ -251,11 +281,26 @@ def clock_jump(rig: Rig) -> None:
     (rig.faults / "clock").write_text("0")
 
 
-def recognizer_killed(rig: Rig) -> None:
-    """The recognizer fails for 5 s."""
+def recognizer_fails(rig: Rig) -> None:
+    """It raises for 5 s."""
     (rig.faults / "recognizer").touch()
     rig.sleep(5)
     (rig.faults / "recognizer").unlink()
+
+
+def recognizer_killed(rig: Rig) -> None:
+    """Kill -9 of the recognizer's process."""
+    rig.kill_actor("RecognizerHost")
+
+
+def stream_killed(rig: Rig) -> None:
+    """Kill -9 of the process that receives the stream and decides."""
+    rig.kill_actor("StreamActor")
+
+
+def writer_killed(rig: Rig) -> None:
+    """Kill -9 of the process that writes the index."""
+    rig.kill_actor("LiveWriter")
 
 
 def driver_killed(rig: Rig) -> None:
@@ -295,11 +340,13 @@ def redis_restarted(rig: Rig) -> None:
 FAULTS: dict[str, Callable[[Rig], None]] = {
     fault.__name__: fault
     for fault in (
-        camera_gone, stall, garbage, resolution, clock_jump, recognizer_killed, driver_killed,
-        sink_down, disk_full, redis_restarted,
+        camera_gone, stall, garbage, resolution, clock_jump, recognizer_fails, driver_killed,
+        sink_down, disk_full, redis_restarted, recognizer_killed, stream_killed, writer_killed,
     )
 }  # fmt: skip
-TOUCHES_MEDIA = {"camera_gone", "stall", "garbage", "resolution", "driver_killed"}
+OF_RAY = {"recognizer_killed", "stream_killed", "writer_killed"}
+"""Only actors can be killed one by one."""
+TOUCHES_MEDIA = {"camera_gone", "stall", "garbage", "resolution", "driver_killed", "stream_killed"}
 """While they last there is media that nobody could have."""
 
 
@@ -383,7 +430,8 @@ def main() -> None:
     """Run, print, and exit with 1 where something was lost or repeated."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
+    parser.add_argument("--ray", action="store_true", help="the job runs in actors")
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), help="default: all")
     parser.add_argument("--scale", type=float, default=1.0, help="of the lengths of faults")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="copy what was left of it there")
@@ -391,13 +439,14 @@ def main() -> None:
     draw = random.Random(asked.seed)
     folder = Path(tempfile.mkdtemp(prefix="streamdyn-faults-"))
     num_pictures = int((asked.minutes * 60 + 300) * RATE)
-    rig = Rig(folder, num_pictures, asked.scale)
+    rig = Rig(folder, num_pictures, asked.scale, on_ray=asked.ray)
     faults: list[Injected] = []
     try:
         wait_until(lambda: bool(rig.rows("SELECT 1 FROM outcomes LIMIT 1")))
         began = time.monotonic()
-        names = [name for name in asked.faults if name != "disk_full" or rig.has_disk]
-        if len(names) < len(asked.faults):
+        names = asked.faults or [name for name in FAULTS if asked.ray or name not in OF_RAY]
+        if "disk_full" in names and not rig.has_disk:
+            names.remove("disk_full")
             print("disk_full left out: no file system can be mounted here")
         while True:
             order = draw.sample(names, len(names))

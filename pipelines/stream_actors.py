@@ -180,7 +180,8 @@ class ActorWatch:
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._is_paused = False
-        self._actor: Any = None
+        self.actor: Any = None
+        """Handle of the `StreamActor`, while there is one."""
         self._num_deaths = 0
         self.status = StreamStatus(task.stream, task.source.name)
 
@@ -196,7 +197,7 @@ class ActorWatch:
         while not self._is_over.is_set():
             began = time.monotonic()
             with self._lock:
-                actor = self._actor = self._make(self._place, is_paused=self._is_paused)
+                actor = self.actor = self._make(self._place, is_paused=self._is_paused)
             try:
                 self._follow(actor)
                 break
@@ -206,7 +207,7 @@ class ActorWatch:
                 self._note_death(last_line(exc), WAITS.wait_seconds(num_failures, 0.0))
             finally:
                 with self._lock:
-                    self._actor = None
+                    self.actor = None
                 ray_module().kill(actor)
 
     def _follow(self, actor: Any) -> None:
@@ -274,8 +275,8 @@ class ActorWatch:
             self._tell("stop")
 
     def _tell(self, verb: str) -> None:
-        if self._actor is not None:
-            getattr(self._actor, verb).remote()
+        if self.actor is not None:
+            getattr(self.actor, verb).remote()
 
 
 class ActorRunner:
@@ -295,8 +296,10 @@ class ActorRunner:
         self._open_book = open_book
         self._stack = ExitStack()
         self._terms, self._places = itertools.count(1), itertools.count()
-        self._writer: Any = None
-        self._hosts: list[Any] = []
+        self.writer: Any = None
+        """Handle of the `LiveWriter`, while it is open."""
+        self.hosts: list[Any] = []
+        """Handles of the `RecognizerHost`s that streams share."""
 
     def open(self) -> None:
         """Connect, and start what streams share.
@@ -305,6 +308,10 @@ class ActorRunner:
             ConfigError: No cluster there, or it has not what was asked for.
         """
         options, config = self._options, self._job.config
+        if "-" in (stream.url for stream in config.streams.values()):
+            raise ConfigError(
+                "standard input cannot be read by actors; leave out ray, or name a file"
+            )
         self._stack.enter_context(connected(ClusterOptions(options.address)))
         there = ray_module().cluster_resources()
         check_gpus(options.recognizer_gpus, config.device, there.get("GPU", 0.0))
@@ -316,32 +323,32 @@ class ActorRunner:
                 f"{cores:g} cores, and the cluster has {told(there)}; lower ray.stream_cpus or "
                 "ray.recognizer_cpus, which only place them, or add a node"
             )
-        self._writer = remote(
+        self.writer = remote(
             LiveWriter, num_cpus=0, max_restarts=-1, max_task_retries=-1,
             scheduling_strategy=here(),
         ).remote(self._open_book, self._job.state.absolute())  # fmt: skip
         run = RunConfig.model_validate({"recognizer": config.recognizer, "device": config.device})
-        self._hosts = start_hosts(
+        self.hosts = start_hosts(
             run.model_dump_json(), str(Path.cwd()), options.recognizers,
             num_cpus=options.recognizer_cpus, num_gpus=options.recognizer_gpus,
         )  # fmt: skip
-        await_hosts(self._hosts)
-        get(self._writer.facts.remote(), START_SECONDS)
+        await_hosts(self.hosts)
+        get(self.writer.facts.remote(), START_SECONDS)
 
     def worker(self, job: Job, task: StreamTask) -> ActorWatch:
         """For a stream."""
         options, number = self._options, next(self._places)
-        host = self._hosts[number % len(self._hosts)] if self._hosts else None
+        host = self.hosts[number % len(self.hosts)] if self.hosts else None
         kind = remote(
             StreamActor,
             max_restarts=0,
             max_concurrency=8,
             num_cpus=options.stream_cpus,
-            num_gpus=0.0 if self._hosts else options.recognizer_gpus,
+            num_gpus=0.0 if self.hosts else options.recognizer_gpus,
         )
 
         def make(place: Any, *, is_paused: bool) -> Any:
-            pages = RemotePages(self._writer, next(self._terms))
+            pages = RemotePages(self.writer, next(self._terms))
             return kind.options(scheduling_strategy=place or "DEFAULT").remote(
                 job, task.stream, pages, host, str(Path.cwd()), is_paused=is_paused
             )
@@ -352,8 +359,8 @@ class ActorRunner:
 
     def close(self) -> None:
         """End what streams shared, and the cluster if it was started here."""
-        for actor in [*self._hosts, self._writer]:
+        for actor in [*self.hosts, self.writer]:
             if actor is not None:
                 ray_module().kill(actor)
-        self._hosts, self._writer = [], None
+        self.hosts, self.writer = [], None
         self._stack.close()

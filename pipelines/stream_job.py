@@ -80,8 +80,8 @@ class StreamJob:
             self._claim.close()
             raise
         self._metrics = JobMetrics()
-        self._runner = self._made_runner()
-        self._workers: dict[str, Watching] = {}
+        self.runner = self._made_runner()
+        self.workers: dict[str, Watching] = {}
         self._threads: dict[str, threading.Thread] = {}
         self._failure: Exception | None = None
         self._tasks = {task.stream: task for task in tasks}
@@ -109,10 +109,10 @@ class StreamJob:
             StreamdynError: A part does not suit a stream.
         """
         ops = self._job.config.ops
-        self.ops = OpsServer(self, ops.host, ops.port, ops.token)
-        self._note_address()
         try:
-            self._runner.open()
+            self.ops = OpsServer(self, ops.host, ops.port, ops.token)
+            self._note_address()
+            self.runner.open()
             for courier in self._couriers:
                 courier.start()
             for task in self._tasks.values():
@@ -144,11 +144,11 @@ class StreamJob:
         (self._job.state / OPS_FILE).write_text(json.dumps(facts))
 
     def _end(self) -> None:
-        for worker in [*self._workers.values()]:
+        for worker in [*self.workers.values()]:
             worker.stop()
         for thread in self._all_threads():
             thread.join()
-        self._runner.close()
+        self.runner.close()
         for courier in self._couriers:
             courier.stop()
         if self.ops is not None:
@@ -162,7 +162,7 @@ class StreamJob:
         self._is_over.set()
 
     def _start(self, task: StreamTask) -> None:
-        worker = self._runner.worker(self._job, task)
+        worker = self.runner.worker(self._job, task)
 
         def watch() -> None:
             try:
@@ -173,14 +173,14 @@ class StreamJob:
                 self._is_over.set()
 
         with self._lock:
-            self._workers[task.stream] = worker
+            self.workers[task.stream] = worker
             thread = threading.Thread(target=watch, name=f"watch {task.stream}", daemon=True)
             self._threads[task.stream] = thread
         thread.start()
 
     def _stop_stream(self, name: str) -> None:
         with self._lock:
-            worker, thread = self._workers.pop(name), self._threads.pop(name)
+            worker, thread = self.workers.pop(name), self._threads.pop(name)
         worker.stop()
         thread.join()
 
@@ -190,7 +190,7 @@ class StreamJob:
 
     def _statuses(self) -> list[StreamStatus]:
         with self._lock:
-            return [worker.refresh() for worker in self._workers.values()]
+            return [worker.refresh() for worker in self.workers.values()]
 
     def status(self) -> dict[str, Any]:
         """All that is known, as JSON takes it."""
@@ -213,7 +213,7 @@ class StreamJob:
 
     def receipts(self) -> dict[str, Receipt]:
         """Stream → what was spent since its worker began."""
-        return {name: worker.status.receipt for name, worker in self._workers.items()}
+        return {name: worker.status.receipt for name, worker in self.workers.items()}
 
     def not_ready(self) -> list[str]:
         """Streams from which nothing comes."""
@@ -257,15 +257,15 @@ class StreamJob:
         verbs = ("pause", "resume", "restart")
         if verb not in verbs:
             raise UnknownName("command", verb, (*verbs, "reload", "stop"))
-        if stream is not None and stream not in self._workers:
-            raise UnknownName("stream", stream, self._workers)
+        if stream is not None and stream not in self.workers:
+            raise UnknownName("stream", stream, self.workers)
         with self._commanding:
-            names = [stream] if stream is not None else [*self._workers]
+            names = [stream] if stream is not None else [*self.workers]
             for name in names:
                 if verb == "pause":
-                    self._workers[name].pause()
+                    self.workers[name].pause()
                 elif verb == "resume":
-                    self._workers[name].go_on()
+                    self.workers[name].go_on()
                 elif not self._is_over.is_set():
                     self._stop_stream(name)
                     self._start(self._tasks[name])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections import Counter
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -35,6 +37,9 @@ class Playlist:
         """Answer nothing but 503."""
         self.missing: set[str] = set()
         """Files that are not there."""
+        self.cuts: Counter[str] = Counter()
+        """File → how often half of it is sent, and nothing more for `stall_seconds`."""
+        self.stall_seconds = 0.0
         handler = partial(_Handler, directory=str(self._folder), playlist=self)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/live.m3u8"
@@ -96,7 +101,22 @@ class _Handler(SimpleHTTPRequestHandler):
         if self._playlist.refuse or self.path.strip("/") in self._playlist.missing:
             self.send_error(404 if self.path.strip("/") in self._playlist.missing else 503)
             return
+        name = self.path.strip("/")
+        if self._playlist.cuts[name] > 0:
+            self._playlist.cuts[name] -= 1
+            self._send_half(name)
+            return
         super().do_GET()
+
+    def _send_half(self, name: str) -> None:
+        data = (Path(self.directory) / name).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self.wfile.flush()
+        time.sleep(self._playlist.stall_seconds)
+        self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged."""

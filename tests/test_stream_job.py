@@ -202,12 +202,12 @@ def deliver_some(courier: Courier, fails: set[int]) -> int:
 class Child:
     """A `streamdyn watch` in a process of its own."""
 
-    def __init__(self, *arguments: str | Path, log: Path) -> None:
+    def __init__(self, *arguments: str | Path, log: Path, **variables: str) -> None:
         self._log = log.open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.stream_child", "watch", *map(str, arguments)],
             stdout=self._log, stderr=self._log, cwd=Path(__file__).parent.parent,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         )  # fmt: skip
 
     def end(self, number: int) -> int:

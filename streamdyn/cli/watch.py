@@ -58,6 +58,22 @@ def watch(
         int | None,
         typer.Option("--port", metavar="N", help="Of metrics and commands; 0: any that is free."),
     ] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            "--runner",
+            metavar="NAME",
+            help="With a URL: local, in threads of this process; or ray, in actors.",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="HOST:PORT",
+            help="With --runner ray: the cluster; by default one is started.",
+        ),
+    ] = None,
     every: Annotated[
         float, typer.Option("--every", metavar="SECONDS", help="Say how it goes, on stderr.")
     ] = 30.0,
@@ -83,7 +99,13 @@ def watch(
         return
     if not target:
         raise typer.BadParameter("give a job file or a URL", param_hint="JOB.yaml|URL")
-    job, file = _job(target, into, policy, recognizer, source, label, min_score, audit, port)
+    if Path(target).suffix in JOB_SUFFIXES:
+        given = (policy, recognizer, source, label, audit, runner, address)
+        job, file = _of_file(target, port, any(option is not None for option in given))
+    else:
+        ray = _ray_table(runner, address)
+        job = _of_url(target, into, policy, recognizer, source, label, min_score, audit, port, ray)
+        file = None
     if check:
         _check(job)
         return
@@ -92,7 +114,20 @@ def watch(
     _run(job, file, stop_after, every, as_json=as_json)
 
 
-def _job(
+def _of_file(target: str, port: int | None, has_options: bool) -> tuple[Any, Path]:
+    from streamdyn.errors import ConfigError
+    from streamdyn.job import Job, load_job
+
+    if has_options:
+        raise ConfigError("options of streams stand in the job file; leave them out here")
+    job = load_job(target)
+    if port is not None:
+        ops = job.config.ops.model_copy(update={"port": port})
+        job = Job(job.config.model_copy(update={"ops": ops}), job.folder)
+    return job, Path(target)
+
+
+def _of_url(
     target: str,
     into: Path,
     policy: str | None,
@@ -102,24 +137,17 @@ def _job(
     min_score: float,
     audit: float | None,
     port: int | None,
-) -> tuple[Any, Path | None]:
+    ray: dict[str, Any] | None,
+) -> Any:
     from streamdyn.config import parse_part
-    from streamdyn.errors import ConfigError
-    from streamdyn.job import Job, JobConfig, load_job
+    from streamdyn.job import Job, JobConfig
 
-    if Path(target).suffix in JOB_SUFFIXES:
-        if policy or recognizer or source or labels or audit is not None:
-            raise ConfigError("options of streams stand in the job file; leave them out here")
-        job = load_job(target)
-        if port is not None:
-            ops = job.config.ops.model_copy(update={"port": port})
-            job = Job(job.config.model_copy(update={"ops": ops}), job.folder)
-        return job, Path(target)
     table: dict[str, Any] = {
         "index": str(into.absolute()),
         "streams": {_name_of(target): _stream(target)},
         "events": {"labels": list(labels or ()), "min_score": min_score},
         "ops": {"port": 0 if port is None else port},
+        "ray": ray,
     }
     given = {"policy": policy, "recognizer": recognizer}
     table |= {name: parse_part(text) for name, text in given.items() if text}
@@ -128,7 +156,19 @@ def _job(
         table["streams"][_name_of(target)]["source"] = options_of_it
     if audit is not None:
         table["audit"] = audit
-    return Job(JobConfig.model_validate(table), Path.cwd()), None
+    return Job(JobConfig.model_validate(table), Path.cwd())
+
+
+def _ray_table(runner: str | None, address: str | None) -> dict[str, Any] | None:
+    from streamdyn.errors import ConfigError, UnknownName
+
+    if runner not in (None, "local", "ray"):
+        raise UnknownName("runner", runner, ["local", "ray"])
+    if runner == "ray":
+        return {"address": address}
+    if address is not None:
+        raise ConfigError("--address is for --runner ray")
+    return None
 
 
 def _name_of(target: str) -> str:

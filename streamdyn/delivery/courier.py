@@ -128,7 +128,10 @@ class Courier(threading.Thread):
         """Deliver what is left, for about so long at most; the rest waits for the next run."""
         self._until = time.monotonic() + seconds
         self._is_over.set()
-        self.join(2 * seconds)
+        if self.ident is None:  # It was not begun.
+            self.outlet.close()
+        else:
+            self.join(2 * seconds)
 
 
 def key_of(name: str, secret: str, topics: frozenset[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamdyn import __version__
-from streamdyn.errors import ConfigError, StreamdynError
+from streamdyn.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,7 @@ def get(reference: Any, timeout_seconds: float | None = None) -> Any:
     try:
         return ray_module().get(reference, timeout=timeout_seconds)
     except RayTaskError as exc:
-        if isinstance(exc.cause, StreamdynError):
-            raise exc.cause from exc
-        raise
+        raise exc.cause from exc
 
 
 def remote(kind: Any, **options: Any) -> Any:

@@ -85,6 +85,11 @@ class LiveWriter:
         """See `StreamPage.finish`."""
         self._page(stream, config_hash, term).finish()
 
+    def close(self) -> None:
+        """Let go of the index; a writer that is killed need not."""
+        self._book.close()
+        self._claim.close()
+
     def _page(self, stream: str, config_hash: str, term: int) -> StreamPage:
         """After a restart the page is opened again, at its last window."""
         self._check(stream, term)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -65,6 +66,10 @@ class RecognizerHost:
     def facts(self) -> ActorFacts:
         """What it is and where."""
         return ActorFacts.here()
+
+    def initial_hidden(self) -> Any:
+        """See `Recognizer`."""
+        return self._recognizer.initial_hidden()
 
     async def recognize(
         self, selection: Selection, hidden: Any
@@ -129,13 +134,16 @@ class HostedRecognizer:
         self.name, self.version = recognizer.name, recognizer.version
         self.input, self.batch_size = recognizer.input, recognizer.batch_size
         self._spent = Receipt()
+        self._initial: list[Any] = []  # The state that streams begin with, once it is known.
 
     def setup(self, device: str) -> None:
         """The host is set up already."""
 
     def initial_hidden(self) -> Any:
-        """See `Recognizer`."""
-        return self._recognizer.initial_hidden()
+        """See `Recognizer`; the host has what it is made of."""
+        if not self._initial:
+            self._initial.append(self._answer(self._host.initial_hidden.remote(), "its state"))
+        return copy.deepcopy(self._initial[0])
 
     def recognize(self, selection: Selection, hidden: Any) -> tuple[list[Outcome], Any]:
         """Ask the host, and wait.
@@ -143,25 +151,28 @@ class HostedRecognizer:
         Raises:
             ConfigError: The host cannot be kept alive, or does not answer.
         """
-        from ray.exceptions import GetTimeoutError, RayActorError
-
         began = perf_counter()
-        try:
-            outcomes, hidden, spent = get(
-                self._host.recognize.remote(selection, hidden), ANSWER_SECONDS
-            )
-        except RayActorError as exc:
-            raise ConfigError(f"the shared recognizer {self.name} died for good: {exc}") from exc
-        except GetTimeoutError as exc:
-            raise ConfigError(
-                f"the shared recognizer {self.name} has not answered a request of "
-                f"{len(selection)} items for {ANSWER_SECONDS:.0f} s; see its log in the folder of "
-                "Ray's session, and run the same command again"
-            ) from exc
+        outcomes, hidden, spent = self._answer(
+            self._host.recognize.remote(selection, hidden), f"{len(selection)} items"
+        )
         passed_ms = (perf_counter() - began) * 1000
         spent.transfer_ms = max(0.0, passed_ms - spent.recognize_ms - spent.queue_ms)
         self._spent += spent
         return outcomes, hidden
+
+    def _answer(self, asked: Any, what: str) -> Any:
+        from ray.exceptions import GetTimeoutError, RayActorError
+
+        try:
+            return get(asked, ANSWER_SECONDS)
+        except RayActorError as exc:
+            raise ConfigError(f"the shared recognizer {self.name} died for good: {exc}") from exc
+        except GetTimeoutError as exc:
+            raise ConfigError(
+                f"the shared recognizer {self.name} has not answered a request for {what} for "
+                f"{ANSWER_SECONDS:.0f} s; see its log in the folder of Ray's session, and run the "
+                "same command again"
+            ) from exc
 
     def take_receipt(self) -> Receipt:
         """What was spent since the last call, here and at the host."""
