@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,14 +26,26 @@ class Playlist:
         num_segments: At first.
         is_live: Segments come and go; else there is an end.
         window: Segments that a live playlist names.
+        dated: When the first picture was filmed, seconds since the epoch; the playlist says so.
+        password: `USER:PASSWORD` that is asked for.
     """
 
     def __init__(
-        self, folder: Path, *, num_segments: int, is_live: bool = True, window: int = 20
+        self,
+        folder: Path,
+        *,
+        num_segments: int,
+        is_live: bool = True,
+        window: int = 20,
+        dated: float | None = None,
+        password: str = "",
     ) -> None:
         self._folder = folder / "hls"
         self._folder.mkdir()
-        self._is_live, self._window = is_live, window
+        self._is_live, self._window, self._dated = is_live, window, dated
+        self.password = password
+        self.asked: Counter[str] = Counter()
+        """File → how often."""
         self._num_segments = 0
         self.refuse = False
         """Answer nothing but 503."""
@@ -59,6 +73,9 @@ class Playlist:
             "#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:1",
             f"#EXT-X-MEDIA-SEQUENCE:{first}",
         ]  # fmt: skip
+        if self._dated is not None:
+            date = datetime.fromtimestamp(self._dated + first * SEGMENT / RATE, UTC)
+            lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{date.isoformat(timespec='milliseconds')}")
         for number in range(first, self._num_segments):
             lines += [f"#EXTINF:{SEGMENT / RATE:.3f},", f"{number:05d}.ts"]
         if not self._is_live:
@@ -101,7 +118,12 @@ class _Handler(SimpleHTTPRequestHandler):
         if self._playlist.refuse or self.path.strip("/") in self._playlist.missing:
             self.send_error(404 if self.path.strip("/") in self._playlist.missing else 503)
             return
-        name = self.path.strip("/")
+        name = self.path.strip("/").partition("?")[0]
+        self._playlist.asked[name] += 1
+        token = base64.b64encode(self._playlist.password.encode()).decode()
+        if token and self.headers["Authorization"] != f"Basic {token}":
+            self.send_error(401)
+            return
         if self._playlist.cuts[name] > 0:
             self._playlist.cuts[name] -= 1
             self._send_half(name)

@@ -18,7 +18,6 @@ from streamdyn.protocols import Position
 from streamdyn.sources.live import Live, LivePictureCursor
 from streamdyn.testing.sources import check_source
 from tests.cameras import RATE, SIZE, cameras, free_port, number_in, write_units, write_video
-from tests.playlists import Playlist
 
 GREY = FrameSpec(*SIZE, "gray")
 
@@ -171,44 +170,6 @@ def test_a_camera_that_changes_its_resolution(units, tmp_path):
             assert not errors
             cursor.release(block.stop)
         assert sizes == {SIZE, (320, 192)}
-
-
-def test_hls_is_read_from_its_oldest_segment_and_nothing_comes_twice(tmp_path):
-    with Playlist(tmp_path, num_segments=4) as playlist:
-        source = Live(playlist.url, stall_seconds=2, retry_seconds=0.1, spool=tmp_path / "spool")
-        with closing(source.open()) as cursor:
-            watched = Watched(cursor)
-            watched.until(lambda: len(watched.numbers) >= 40)
-            playlist.refuse = True
-            playlist.advance(2)
-            watched.until(lambda: len(watched.numbers) >= 60)
-            time.sleep(0.5)
-            playlist.refuse = False
-            watched.until(lambda: len(watched.numbers) >= 100)
-            position = watched.position()
-        playlist.advance(2)
-        with closing(source.open(position)) as cursor:
-            second = Watched(cursor)
-            second.until(lambda: len(second.numbers) >= 50)
-        numbers = watched.numbers + second.numbers
-        assert numbers == list(range(len(numbers)))
-
-
-def test_a_segment_that_cannot_be_had_is_left_out_in_the_end(tmp_path):
-    with Playlist(tmp_path, num_segments=4) as playlist:
-        playlist.missing = {"00002.ts"}
-        source = Live(playlist.url, stall_seconds=2, retry_seconds=0.05, longest_retry_seconds=0.1)
-        with closing(source.open()) as cursor:
-            watched = Watched(cursor)
-            watched.until(lambda: len(watched.numbers) >= 75)
-        assert watched.numbers[:75] == [*range(50), *range(75, 100)]
-
-
-def test_a_recording_on_demand_ends(tmp_path):
-    with Playlist(tmp_path, num_segments=3, is_live=False) as playlist:
-        source = Live(playlist.url, stall_seconds=2)
-        with closing(source.open()) as cursor:
-            assert Watched(cursor).to_the_end().numbers == list(range(75))
 
 
 def test_mpegts_over_tcp(tmp_path):

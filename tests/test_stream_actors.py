@@ -26,12 +26,17 @@ from streamdyn.pipelines.stream_actors import ActorRunner
 from streamdyn.pipelines.stream_job import StreamJob
 from streamdyn.run.ray_live import LiveWriter
 from tests.cameras import write_video
+from tests.playlists import Playlist
 from tests.stream_parts import PART
 from tests.test_stream_job import (
+    CUTS,
+    HLS,
     Child,
     ask,
     assert_same,
+    cut,
     frames,
+    hls_playlist,
     num_outcomes,
     outcomes,
     run_job,
@@ -69,6 +74,19 @@ def unbroken(video, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def playlist(tmp_path_factory) -> Iterator[Playlist]:
+    with hls_playlist(tmp_path_factory.mktemp("playlist")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def unbroken_hls(playlist, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken_hls")
+    run_job(write_job(folder, playlist.url, recognizer=SLOW, **HLS))
+    return folder
+
+
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """In processes of its own, which know the tests' recognizers."""
     before = os.environ.get("PYTHONPATH")
@@ -86,8 +104,8 @@ def cluster() -> Iterator[None]:
         os.environ["PYTHONPATH"] = before
 
 
-def on_ray(folder: Path, video: Path, **more: Any) -> Path:
-    return write_job(folder, video, **{"recognizer": SLOW, "ray": {}, **more})
+def on_ray(folder: Path, url: str | Path, **more: Any) -> Path:
+    return write_job(folder, url, **{"recognizer": SLOW, "ray": {}, **more})
 
 
 def kill(job: StreamJob, who: str) -> None:
@@ -128,19 +146,22 @@ class FailingSink:
 @given(
     kills=st.lists(st.tuples(st.integers(0, COUNT // 4 - 2), st.sampled_from(WHO)), max_size=4),
     sink_fails=st.sets(st.integers(1, 6), max_size=2),
+    cuts=CUTS,
+    stall_seconds=st.sampled_from([0.0, 0.6]),
 )
 def test_joined_output_is_that_of_an_unbroken_run(
-    cluster, video, unbroken, tmp_path_factory, kills, sink_fails
+    cluster, playlist, unbroken_hls, tmp_path_factory, kills, sink_fails, cuts, stall_seconds
 ):
-    """Actors are killed when so much is stored, and the sink fails."""
+    """Actors are killed when so much is stored, the sink fails, the server breaks off or stalls."""
     folder = tmp_path_factory.mktemp("broken")
+    cut(playlist, cuts, stall_seconds)
 
     class FailingJob(StreamJob):
         @staticmethod
         def outlets_of(job: Job) -> list[Outlet]:
             return [FailingSink(sink, sink_fails) for sink in StreamJob.outlets_of(job)]
 
-    watched = FailingJob(load_job(on_ray(folder, video)))
+    watched = FailingJob(load_job(on_ray(folder, playlist.url, **HLS)))
     thread = threading.Thread(target=watched.run)
     thread.start()
     wait_until(lambda: bool(watched.workers), 60)
@@ -150,7 +171,8 @@ def test_joined_output_is_that_of_an_unbroken_run(
             kill(watched, who)
     thread.join(90)
     assert not thread.is_alive()
-    assert_same(folder, unbroken)
+    assert_same(folder, unbroken_hls)
+    assert not +playlist.cuts
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from streamdyn.pipelines.stream_job import StreamJob
 from streamdyn.pipelines.stream_parts import task_of
 from streamdyn.run.stream_worker import Stored, StreamWorker
 from tests.cameras import Numbers, cameras, write_units, write_video
+from tests.playlists import Playlist
 from tests.stream_parts import Breaking
 
 COUNT = 200
@@ -87,6 +88,40 @@ def told(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in m.items() if k != "number"} for m in found]
 
 
+HLS: dict[str, Any] = {
+    "source": {"max_block_items": 8, "retry_seconds": 0.01, "stall_seconds": 0.4,
+               "max_lag_seconds": 3600},
+    "load": {"target_lag_seconds": 3600},
+}  # fmt: skip
+"""Nothing depends on how late it is."""
+CUTS = st.dictionaries(st.integers(0, COUNT // 25 - 1), st.integers(1, 2), max_size=3)
+"""Segments → how often they break off, or stall."""
+
+
+def hls_playlist(folder: Path) -> Playlist:
+    """A recording on demand, of which it is known when it was filmed."""
+    return Playlist(folder, num_segments=COUNT // 25, is_live=False, dated=1_790_000_000.0)
+
+
+def cut(playlist: Playlist, cuts: dict[int, int], stall_seconds: float) -> None:
+    playlist.cuts.clear()
+    playlist.cuts.update({f"{segment:05d}.ts": times for segment, times in cuts.items()})
+    playlist.stall_seconds = stall_seconds
+
+
+@pytest.fixture(scope="module")
+def playlist(tmp_path_factory) -> Iterator[Playlist]:
+    with hls_playlist(tmp_path_factory.mktemp("playlist")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def unbroken_hls(playlist, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken_hls")
+    run_job(write_job(folder, playlist.url, **HLS))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def unbroken(video, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
@@ -129,13 +164,17 @@ class Silent:
     broken=st.sets(st.integers(1, 25), max_size=5),
     aborts=st.lists(st.integers(1, 12), max_size=4),
     sink_fails=st.sets(st.integers(1, 10), max_size=4),
+    cuts=CUTS,
+    stall_seconds=st.sampled_from([0.0, 0.6]),
 )
 def test_joined_output_is_that_of_an_unbroken_run(
-    video, unbroken, tmp_path_factory, broken, aborts, sink_fails
+    playlist, unbroken_hls, tmp_path_factory, broken, aborts, sink_fails, cuts, stall_seconds
 ):
-    """At random calls the recognizer fails, the sink fails, and all is dropped and begun anew."""
+    """At random calls the recognizer and the sink fail, the server breaks off or stalls, and all is
+    dropped and begun anew."""
     folder = tmp_path_factory.mktemp("broken")
-    job = load_job(write_job(folder, video))
+    cut(playlist, cuts, stall_seconds)
+    job = load_job(write_job(folder, playlist.url, **HLS))
     recognizer = Breaking(broken)
     for windows in [*aborts, 10**6]:
         book = LiveBook(job.index, topics=job.topics())
@@ -154,7 +193,8 @@ def test_joined_output_is_that_of_an_unbroken_run(
                 continue
         outlet.close()
         book.close()
-    assert_same(folder, unbroken)
+    assert_same(folder, unbroken_hls)
+    assert not +playlist.cuts
 
 
 def test_a_budget_is_kept_across_kills(video, tmp_path_factory):

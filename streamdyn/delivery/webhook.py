@@ -24,6 +24,7 @@ from pathlib import Path
 from streamdyn.delivery.courier import DeliveryError, key_of
 from streamdyn.index.live_book import Message
 from streamdyn.sources.live import redacted
+from streamdyn.sources.live.urls import request_of
 
 _TRY_AGAIN = {408, 425, 429}
 
@@ -77,7 +78,7 @@ class Webhook:
         if self._secret:
             digest = hmac.new(self._secret, body, hashlib.sha256).hexdigest()
             headers["X-Streamdyn-Signature"] = f"sha256={digest}"
-        request = urllib.request.Request(self._url, body, headers, method="POST")
+        request = request_of(self._url, headers, body, "POST")
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_seconds):
                 return None

@@ -11,6 +11,7 @@ import av
 
 from streamdyn.errors import SourceError
 from streamdyn.sources.container import video_stream
+from streamdyn.sources.live.hls import EncryptedError, HlsFiles, StalledError
 from streamdyn.sources.live.packets import TICKS_PER_SECOND, TIME_BASE
 from streamdyn.sources.live.urls import Address, redacted
 from streamdyn.sources.reorder import Coded, coded_pictures
@@ -42,15 +43,17 @@ class Connection:
     """
 
     def __init__(self, address: Address, stall_seconds: float, *, may_skip: bool = False) -> None:
-        self.address = address
-        waits = None if address.is_file else (OPEN_SECONDS, stall_seconds)
+        self.address, self._files = address, None
+        self._first_pts: int | None = None
+        options = address.options(stall_seconds, may_skip=may_skip)
         try:
-            self.container = av.open(
-                address.location,
-                format=address.format,
-                options=address.options(stall_seconds, may_skip=may_skip),
-                timeout=waits,
-            )
+            if address.kind == "hls":
+                self._files = HlsFiles(address, stall_seconds, may_skip=may_skip)
+            try:
+                self.container = self._opened(options, stall_seconds)
+            except EncryptedError:
+                self._files = None
+                self.container = self._opened(options, stall_seconds)
         except (av.error.FFmpegError, OSError, ValueError) as exc:
             raise SourceError(f"cannot open {address.name}: {_why(exc)}") from exc
         try:
@@ -59,6 +62,32 @@ class Connection:
             self.container.close()
             raise
         self._factor = Fraction(self.stream.time_base) / TIME_BASE
+
+    def _opened(self, options: dict[str, str], stall_seconds: float) -> av.container.InputContainer:
+        address, files = self.address, self._files
+        # Files of HLS have limits of their own; a file of this machine has none.
+        waits = None if address.is_file or files is not None else (OPEN_SECONDS, stall_seconds)
+        return av.open(
+            address.location,
+            format=address.format,
+            options=options if files is None else {**options, "seg_max_retry": "0"},
+            timeout=waits,
+            io_open=None if files is None else files.open,
+        )
+
+    def filmed_at(self, pts: int, *, has_jumped: bool) -> float | None:
+        """When a picture was filmed, by what the source says; seconds since the epoch.
+
+        Args:
+            pts: Of the picture.
+            has_jumped: The source's times were set anew with this picture.
+        """
+        if self._files is None or self._first_pts is None:
+            return None
+        if has_jumped:
+            return self._files.filmed_at
+        began = self._files.first_filmed_at
+        return None if began is None else began + (pts - self._first_pts) / TICKS_PER_SECOND
 
     @property
     def has_end(self) -> bool:
@@ -86,12 +115,16 @@ class Connection:
                 dts = pts if dts is None else self._in_ticks(dts)
                 for place, earlier in enumerate(untimed):
                     ticks = dts - step * (len(untimed) - place)
+                    self._first_pts = ticks if self._first_pts is None else self._first_pts
                     yield Arrival(earlier, ticks, ticks)
                 if last is not None and not untimed and 0 < dts - last < TICKS_PER_SECOND:
                     step = dts - last
                 untimed.clear()
                 last = dts
+                self._first_pts = pts if self._first_pts is None else self._first_pts
                 yield Arrival(coded, pts, dts)
+        except SourceError:
+            raise
         except (av.error.ExitError, av.error.TimeoutError) as exc:
             raise StalledError(f"{self.address.name} sent nothing for too long") from exc
         except (av.error.FFmpegError, OSError) as exc:
@@ -117,10 +150,6 @@ class Connection:
     def close(self) -> None:
         """Hang up."""
         self.container.close()
-
-
-class StalledError(SourceError):
-    """Connected, and nothing came."""
 
 
 def _why(exc: Exception) -> str:

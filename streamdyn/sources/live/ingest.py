@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamdyn.errors import SourceError
-from streamdyn.sources.live.connection import Arrival, Connection, StalledError
+from streamdyn.sources.live.connection import Arrival, Connection
+from streamdyn.sources.live.hls import StalledError
 from streamdyn.sources.live.packets import TICKS_PER_SECOND, LivePacket, Section
 from streamdyn.sources.live.spool import Spool
 from streamdyn.sources.live.timekeeper import Timekeeper
@@ -242,18 +243,24 @@ class Ingest(Receiving):
             yield from pictures
             return
         held: list[Arrival] = []
+        failure: SourceError | None = None
         before = time.monotonic()
-        for arrival in pictures:
-            now = time.monotonic()
-            is_of_now = bool(held) and now - before > EDGE_SECONDS
-            before = now
-            held.append(arrival)
-            if is_of_now or len(held) >= MAX_HELD:
-                break
+        try:
+            for arrival in pictures:
+                now = time.monotonic()
+                is_of_now = bool(held) and now - before > EDGE_SECONDS
+                before = now
+                held.append(arrival)
+                if is_of_now or len(held) >= MAX_HELD:
+                    break
+        except SourceError as exc:  # What came before is there.
+            failure = exc
         if held:
             self._edge = time.time(), held[-1].pts
         yield from held
         self._edge = None
+        if failure is not None:
+            raise failure
         yield from pictures
 
     def _wait_for_keyframe(self, since: float) -> None:
@@ -274,8 +281,10 @@ class Ingest(Receiving):
             self._held.clear()
             self._held_bytes = 0
         loops = self._loop and self._timekeeper.last is not None
-        shown_at = None
-        if self._edge is not None:
+        shown_at = connection.filmed_at(arrival.pts, has_jumped=self._has_jumped)
+        if shown_at is not None:
+            self._has_jumped |= self._timekeeper.is_elsewhere(arrival.pts, shown_at)
+        elif self._edge is not None:
             shown_at = self._edge[0] - (self._edge[1] - arrival.pts) / TICKS_PER_SECOND
         anchor = self._timekeeper.begin(
             arrival.pts, shown_at=shown_at, loops=loops, jumped=self._has_jumped

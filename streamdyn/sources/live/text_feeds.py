@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from streamdyn.errors import ConfigError, MissingExtra, SourceError
-from streamdyn.sources.live.urls import redacted
+from streamdyn.sources.live.urls import redacted, request_of
 
 PIECE_BYTES = 1 << 16
 IDLE_SECONDS = 0.1
@@ -187,7 +187,7 @@ class ServerSentEvents:
         last = str(place.get("last", ""))
         if last:
             headers["Last-Event-ID"] = last
-        request = urllib.request.Request(self._url, headers=headers)
+        request = request_of(self._url, headers)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 data: list[str] = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from streamdyn.errors import ConfigError
 
@@ -32,6 +35,19 @@ _SECRET_QUERY = re.compile(
 def redacted(text: str) -> str:
     """A URL, or a message that holds some, without user names, passwords, tokens and keys."""
     return _SECRET_QUERY.sub(r"\1***", _CREDENTIALS.sub("***", text))
+
+
+def request_of(
+    url: str, headers: Mapping[str, str], data: bytes | None = None, method: str | None = None
+) -> urllib.request.Request:
+    """An HTTP request; a user and password that stand in the URL go into a header (RFC 7617)."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    if at:
+        token = base64.b64encode(unquote(user).encode()).decode()
+        headers = {"Authorization": f"Basic {token}", **headers}
+        url = urlunsplit(parts._replace(netloc=host))
+    return urllib.request.Request(url, data, dict(headers), method=method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,9 @@ class Address:
                 "live_start_index": "-100000",
                 "seg_max_retry": "0" if may_skip else "1000000",
                 "rw_timeout": microseconds,
+                # Connections that are kept, or made ahead, are not made by `HlsFiles`.
+                "http_persistent": "0",
+                "http_multiple": "0",
             }
         elif self.kind != "file":
             options |= {"rw_timeout": microseconds} if self.kind != "device" else {}
