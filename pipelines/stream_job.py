@@ -235,6 +235,7 @@ class StreamJob:
                 metrics.last_frame.labels(name).set(status.last_packet_at)
             if status.agreement is not None:
                 metrics.disagreement.labels(name).set(1 - status.agreement)
+            metrics.views(name, status.num_views - 1)
             for reason, count in status.reconnects.items():
                 metrics.reconnects(name, reason, count)
         for place, courier in enumerate(self._couriers):
@@ -350,6 +351,7 @@ def _described(status: StreamStatus) -> dict[str, Any]:
         "agreement": status.agreement,
         "audits": status.num_audits,
         "events": status.num_events,
+        "view_changes": status.num_views - 1,
         "budget_share": status.share,
         "lag_seconds": round(status.backlog_seconds, 3),
         "latency_p99_seconds": _percentile(latencies, 0.99),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -82,7 +82,7 @@ def dump(state: SessionState) -> bytes:
 
 
 def load_state(data: bytes, kind: type[Kept]) -> Kept:
-    """A dataclass of ours from a pickle.
+    """A dataclass of ours from a pickle; fields that it did not have then stand as they begin.
 
     Raises:
         StoreError: Damaged, or of another kind.
@@ -93,6 +93,8 @@ def load_state(data: bytes, kind: type[Kept]) -> Kept:
         raise StoreError(f"cannot read what was stored: {exc}") from exc
     if not isinstance(state, kind):
         raise StoreError(f"what was stored is {type(state).__name__}, not {kind.__name__}")
+    for name in (one.name for one in fields(kind) if not hasattr(state, one.name)):  # type: ignore[arg-type]
+        setattr(state, name, getattr(kind(), name))
     return state
 
 

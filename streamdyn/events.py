@@ -8,12 +8,13 @@ event          |start     ^         update         |end
 
 What is not looked at is no absence: an event goes on until looks say otherwise. Times are those of
 the stream, so that the same outcomes give the same events whenever and however often they are told.
+That the camera looks elsewhere (`streamdyn.view`) is an event, too.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -23,8 +24,11 @@ from streamdyn.clock import Pts
 from streamdyn.errors import ConfigError
 from streamdyn.outcome import Outcome
 from streamdyn.timeline import WindowResult
+from streamdyn.view import Steps, ViewState
 
 Phase = Literal["start", "update", "end"]
+VIEW_CHANGED = "camera view changed"
+"""Label of an event; its score is how much the view differs from the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class EventRule:
         cooldown_seconds: After an event no other of its label begins for so long.
         update_seconds: Between two updates, at least.
         gap_seconds: Nothing came for so long: events end before the gap.
+        view_changes: Tell when the camera looks elsewhere, whatever the labels are.
     """
 
     labels: tuple[str, ...] = ()
@@ -48,6 +53,7 @@ class EventRule:
     cooldown_seconds: float = 0.0
     update_seconds: float = 10.0
     gap_seconds: float = 10.0
+    view_changes: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_score <= 1:
@@ -94,6 +100,7 @@ class EventState:
     cooling: dict[str, int] = field(default_factory=dict)
     """Label → ticks until which no event of it begins."""
     last_item_ticks: int | None = None
+    view: ViewState = field(default_factory=ViewState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +154,17 @@ class EventTracker:
         self._rule, self._stream = rule, stream
         self.state = state or EventState()
 
-    def feed(self, result: WindowResult) -> list[EventChange]:
-        """Changes by the items of the next window, in order."""
-        base, changes = result.window.time_base, []
+    def feed(
+        self, result: WindowResult, views: Sequence[tuple[Pts, Steps]] = ()
+    ) -> list[EventChange]:
+        """Changes by the items of the next window, in order; those of the view come first.
+
+        Args:
+            result: The window.
+            views: Of pictures that were looked at; see `streamdyn.view.steps_of`.
+        """
+        base = result.window.time_base
+        changes = [*self._view_changes(views)] if self._rule.view_changes else []
         for kind, ticks, outcome in self._happenings(result):
             if kind == "gap":
                 changes += self._end_all(ticks, base)
@@ -158,6 +173,15 @@ class EventTracker:
                 changes += self._look(outcome, base)
         self.state.last_item_ticks = int(result.window.pts[-1])
         return changes
+
+    def _view_changes(self, views: Sequence[tuple[Pts, Steps]]) -> Iterator[EventChange]:
+        for pts, steps in sorted(views, key=lambda view: view[0].ticks):
+            base, change = pts.time_base, self.state.view.look(steps, pts.ticks, pts.time_base)
+            if change is not None:
+                at = change.ticks
+                event = OpenEvent(at, at, change.difference, at)
+                yield self._change("start", VIEW_CHANGED, event, at, base)
+                yield self._change("end", VIEW_CHANGED, event, at, base)
 
     def _happenings(self, result: WindowResult) -> list[tuple[str, int, Outcome | None]]:
         """Gaps, by the tick before them, and looks, in order."""

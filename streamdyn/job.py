@@ -51,6 +51,7 @@ class EventConfig(_Table):
     cooldown_seconds: float = Field(default=0.0, ge=0)
     update_seconds: float = Field(default=10.0, ge=0)
     gap_seconds: float = Field(default=10.0, gt=0)
+    view_changes: bool = True
 
     def rule(self) -> EventRule:
         """As the tracker takes it."""

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache
@@ -146,6 +146,17 @@ def write_video(
     codec: str = "libx264", **muxer: str,
 ) -> Path:  # fmt: skip
     """A video file of numbered pictures; the suffix says the container."""
+    pictures = (numbered_picture(number) for number in range(first, first + count))
+    return write_pictures(
+        path, pictures, gop=gop, num_b_frames=num_b_frames, first=first, codec=codec, **muxer
+    )
+
+
+def write_pictures(
+    path: Path, pictures: Iterable[np.ndarray], *, gop: int = 25, num_b_frames: int = 2,
+    first: int = 0, codec: str = "libx264", **muxer: str,
+) -> Path:  # fmt: skip
+    """A video file of `(H, W, 3)` pictures of `SIZE`; the first one has this number."""
     with av.open(str(path), "w", options=muxer) as container:
         stream = container.add_stream(codec, rate=RATE)
         stream.width, stream.height = SIZE
@@ -155,8 +166,8 @@ def write_video(
             stream.options = {"preset": "ultrafast", "x264-params": flags}
         else:
             stream.bit_rate = 2_000_000
-        for number in range(first, first + count):
-            frame = av.VideoFrame.from_ndarray(numbered_picture(number), "rgb24")
+        for number, picture in enumerate(pictures, first):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts, frame.time_base = number, Fraction(1, RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS: list[tuple[str, ...]] = [
-    ("claims", "clock", "controls", "errors", "plan", "receipt"),
+    ("claims", "clock", "controls", "errors", "plan", "receipt", "view"),
     ("items", "outcome"),
     ("observation", "timeline"),
     ("protocols",),

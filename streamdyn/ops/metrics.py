@@ -74,6 +74,9 @@ class JobMetrics:
         self._reconnects = counter(
             "streamdyn_reconnects_total", "Connections made again, by reason.", "stream", "reason"
         )
+        self._views = counter(
+            "streamdyn_view_changes_total", "Times that the camera looked elsewhere.", "stream"
+        )
         self.saved = gauge(
             "streamdyn_compute_saved_ratio", "Frames that the recognizer did not see.", "stream"
         )
@@ -112,6 +115,10 @@ class JobMetrics:
     def reconnects(self, stream: str, reason: str, count: int) -> None:
         """Of a stream since its worker began."""
         self._reconnects.labels(stream, reason).inc(self._more(("again", stream, reason), count))
+
+    def views(self, stream: str, num_changes: int) -> None:
+        """Of a stream since its worker began."""
+        self._views.labels(stream).inc(self._more(("view", stream), num_changes))
 
     def outputs(self, sink: str, result: str, count: int) -> None:
         """Of a sink since the job began."""

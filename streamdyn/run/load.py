@@ -39,18 +39,35 @@ class LoadRule:
 
 @dataclass(slots=True)
 class LoadControl:
-    """Keeps the share of one stream.
+    """Keeps the share of one stream; audits come out of it.
 
     Args:
         rule: How.
         budget: As configured; its share is the most that is given.
+        audit_rate: Share of the skipped items that is looked at after all.
     """
 
     rule: LoadRule
     budget: Budget
+    audit_rate: float = 0.0
     share: float = 1.0
-    """In force now."""
+    """In force now, audits included."""
     _changed_at: float = float("-inf")
+
+    def start(self) -> Budget:
+        """What a stream begins with."""
+        return replace(self.budget, share=self._planned(self.budget.share))
+
+    def _planned(self, share: float | None) -> float | None:
+        """What is left for plans of a share that audits are to fit in."""
+        if share is None or share >= 1:
+            return share
+        return max(share - self.audit_rate, min(share, self.rule.least_share))
+
+    def resume(self, meter: BudgetMeter) -> None:
+        """Go on with the share of an earlier run."""
+        planned = meter.budget.share
+        self.share = 1.0 if planned is None else min(1.0, planned + self.audit_rate)
 
     def follow(self, meter: BudgetMeter, lag_seconds: float, media_seconds: float) -> BudgetMeter:
         """The meter to go on with: the same one, or one of another share.
@@ -72,7 +89,7 @@ class LoadControl:
             return meter
         self.share, self._changed_at = share, media_seconds
         # From now on: what was spent at another share is not made up for.
-        limited = share if share < 1 else self.budget.share
+        limited = self._planned(share if share < 1 else self.budget.share)
         items = meter.budget.items
         left = None if items is None else max(0, items - meter.items_spent)
         return BudgetMeter(replace(self.budget, share=limited, items=left))

@@ -12,6 +12,7 @@ from streamdyn.audit import Agreement, AuditRule
 from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState
 from streamdyn.engine import Answer, Session
+from streamdyn.items import Selection
 from streamdyn.protocols import Cursor, Policy, Recognizer, Sink, Source
 from streamdyn.receipt import Receipt
 from streamdyn.timeline import Propagation, WindowResult
@@ -41,8 +42,18 @@ class RunSummary:
     """The recognizer's recurrent state at the end."""
 
 
-def drive(session: Session, recognizer: Recognizer) -> Iterator[WindowResult]:
-    """Run a session against a recognizer of this process; the results as windows close."""
+def drive(
+    session: Session,
+    recognizer: Recognizer,
+    on_looks: Callable[[Selection], None] | None = None,
+) -> Iterator[WindowResult]:
+    """Run a session against a recognizer of this process; the results as windows close.
+
+    Args:
+        session: To run.
+        recognizer: Set up.
+        on_looks: Told of what is recognized, before it is.
+    """
     if session.state.hidden is None:
         session.state.hidden = recognizer.initial_hidden()
     events = session.run()
@@ -56,6 +67,8 @@ def drive(session: Session, recognizer: Recognizer) -> Iterator[WindowResult]:
             answer = None
             yield event
             continue
+        if on_looks is not None:
+            on_looks(event.selection)
         receipt, is_plan = Receipt(), event.purpose == "plan"
         hidden = session.state.hidden if is_plan else recognizer.initial_hidden()
         with receipt.timed("recognize"):

@@ -23,12 +23,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from streamdyn import checkpoint
-from streamdyn.audit import AuditRule
+from streamdyn.audit import AuditRule, AuditTally
 from streamdyn.budget import Budget
 from streamdyn.checkpoint import SessionState, starting_state
+from streamdyn.clock import Pts
 from streamdyn.engine import Session
 from streamdyn.errors import ConfigError
-from streamdyn.events import EventChange, EventRule, EventState, EventTracker
+from streamdyn.events import VIEW_CHANGED, EventChange, EventRule, EventState, EventTracker
+from streamdyn.items import Selection
 from streamdyn.protocols import WHOLE_STREAM, Policy, Position, Recognizer, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.run.load import LoadControl, LoadRule
@@ -36,6 +38,7 @@ from streamdyn.run.local import drive
 from streamdyn.sources.live import redacted
 from streamdyn.sources.live.receiving import LiveCursor, LiveReceiver, LiveSource
 from streamdyn.timeline import WindowResult
+from streamdyn.view import Steps, steps_of
 
 logger = logging.getLogger(__name__)
 State = Literal["starting", "watching", "paused", "failed", "ended"]
@@ -130,6 +133,11 @@ class StreamTask:
                 "to end before it decides, and a live one has no end; use one that looks ahead "
                 "less, such as keyframe, stride, packet_motion or agreement"
             )
+        if self.budget.share is not None and self.budget.share <= self.audit.rate:
+            raise ConfigError(
+                f"stream {self.stream}: audits of {self.audit.rate:g} leave nothing of a budget "
+                f"with share {self.budget.share:g}; audit less, or give more"
+            )
 
 
 @dataclass(slots=True)
@@ -144,6 +152,8 @@ class StreamStatus:
     agreement: float | None = None
     num_audits: int = 0
     num_events: int = 0
+    num_views: int = 1
+    """That the camera had since the worker began."""
     num_restarts: int = 0
     last_error: str = ""
     share: float = 1.0
@@ -176,8 +186,11 @@ class StreamWorker:
         self._is_over, self._is_paused = threading.Event(), threading.Event()
         self._cursor: LiveCursor | None = None
         self._receiver: LiveReceiver | None = None
-        self._load = LoadControl(task.load, task.budget)
+        self._load = LoadControl(task.load, task.budget, task.audit.rate)
         self._was_drained = False  # The end of what comes is of our making.
+        self._views: list[
+            tuple[Pts, Steps]
+        ] = []  # Of what was looked at in the window that is open.
         self._num_bad = 0  # Pictures in a row that could not be decoded.
         self.status = StreamStatus(task.stream, task.source.name)
 
@@ -249,8 +262,10 @@ class StreamWorker:
                 propagation="forward",
                 resume=state,
             )
-            for result in drive(session, self._recognizer):
-                self._store(result, session.state, page, tracker, cursor)
+            self._views.clear()
+            for result in drive(session, self._recognizer, self._note_looks):
+                if self._store(result, session.state, page, tracker, cursor):
+                    return False
                 if self._is_paused.is_set() and not self._is_over.is_set():
                     break
             if self._was_drained:
@@ -263,10 +278,10 @@ class StreamWorker:
         task = self._task
         if page.checkpoint is not None:
             state = checkpoint.load(page.checkpoint, task.policy)
-            self._load.share = state.meter.budget.share or 1.0
+            self._load.resume(state.meter)
             state.stopped = False
             return state
-        state = starting_state(task.policy, task.policy.initial_state(), task.budget)
+        state = starting_state(task.policy, task.policy.initial_state(), self._load.start())
         if page.position is not None:
             state.position = page.position
         return state
@@ -278,8 +293,13 @@ class StreamWorker:
         page: Page,
         tracker: EventTracker,
         cursor: LiveCursor,
-    ) -> None:
-        changes = tracker.feed(result)
+    ) -> bool:
+        """Whether what the agent has learned is of no use any more: the camera looks elsewhere."""
+        changes = tracker.feed(result, self._views)
+        self._views.clear()
+        is_another_view = any(change.label == VIEW_CHANGED for change in changes)
+        if is_another_view:
+            self._begin_anew(state)
         with result.receipt.timed("sink"):
             page.write(result, checkpoint.dump(state), cursor.info, tracker.state, changes)
         last_ticks = int(result.window.pts[-1])
@@ -296,6 +316,19 @@ class StreamWorker:
         latency = cursor.latency_seconds(result.window)
         self._note(result, state, len(changes), latency)
         self.told.window(Stored.of(result, latency))
+        return is_another_view
+
+    def _begin_anew(self, state: SessionState) -> None:
+        """The agent's state and the audits are of another view."""
+        logger.warning("%s: %s; the agent begins anew", self._task.stream, VIEW_CHANGED)
+        self.status.num_views += 1
+        state.policy_state, state.tally = self._task.policy.initial_state(), AuditTally()
+
+    def _note_looks(self, selection: Selection) -> None:
+        """Pictures that show the whole view."""
+        for item, effort in zip(selection.items, selection.efforts, strict=True):
+            if item.kind == "frame" and effort.region is None and self._task.events.view_changes:
+                self._views.append((item.pts, steps_of(item.data)))
 
     def _note(
         self,
