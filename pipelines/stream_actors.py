@@ -172,11 +172,12 @@ class ActorWatch:
         make: Makes an actor: where to place it, and whether it begins with a pause.
         task: What is watched.
         told: Of every stored window.
-        place: Of the first actor; `None`: wherever there is room.
+        is_pinned: It stays on this machine; else it is where there is room, and made again there.
     """
 
-    def __init__(self, make: Any, task: StreamTask, told: Told, place: Any) -> None:
-        self._make, self._told, self._place = make, told, place
+    def __init__(self, make: Any, task: StreamTask, told: Told, *, is_pinned: bool) -> None:
+        self._make, self._told, self._is_pinned = make, told, is_pinned
+        self._place = here() if is_pinned else "DEFAULT"
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._is_paused = False
@@ -226,7 +227,8 @@ class ActorWatch:
 
     def _take(self, news: News) -> None:
         check_version("stream actors", news.facts)
-        self._place = here(or_elsewhere=True, node=news.node_id)
+        if not self._is_pinned:
+            self._place = here(or_elsewhere=True, node=news.node_id)
         said = news.status.last_error or self.status.last_error
         restarts = news.status.num_restarts + self._num_deaths
         self.status = replace(news.status, last_error=said, num_restarts=restarts)
@@ -347,15 +349,17 @@ class ActorRunner:
             num_gpus=0.0 if self.hosts else options.recognizer_gpus,
         )
 
+        there = replace(job, folder=job.folder.absolute())  # Actors may stand elsewhere.
+
         def make(place: Any, *, is_paused: bool) -> Any:
             pages = RemotePages(self.writer, next(self._terms))
-            return kind.options(scheduling_strategy=place or "DEFAULT").remote(
-                job, task.stream, pages, host, str(Path.cwd()), is_paused=is_paused
+            return kind.options(scheduling_strategy=place).remote(
+                there, task.stream, pages, host, str(Path.cwd()), is_paused=is_paused
             )
 
         # Clips are cut by this process, from the packets of the streams.
         cuts = any(isinstance(sink, ClipsConfig) for sink in job.config.sinks)
-        return ActorWatch(make, task, self._told, here() if cuts else None)
+        return ActorWatch(make, task, self._told, is_pinned=cuts)
 
     def close(self) -> None:
         """End what streams shared, and the cluster if it was started here."""

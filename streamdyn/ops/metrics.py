@@ -18,7 +18,7 @@ from streamdyn import __version__
 from streamdyn.receipt import ACTIONS, STAGES, Receipt
 from streamdyn.run.stream_worker import Stored
 
-_LATENCIES_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
+_LATENCIES_SECONDS = (0.1, 0.2, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3, 5, 10, 30, 60)
 _STAGES_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 
