@@ -42,7 +42,7 @@ MAX: Final = 3
 
 def compiled(function: Function) -> Function:
     """Compile a function with numba on its first call; kept on disk for the next process."""
-    made: Any = numba.njit(fastmath=True, error_model="numpy", cache=True)(function)
+    made: Any = numba.njit(fastmath=True, error_model="numpy", cache=True, nogil=True)(function)
     return made  # type: ignore[no-any-return]
 
 
@@ -162,3 +162,23 @@ def step(kind: int, x: Any, hidden: Any, counts: Any, cell: Any) -> None:
         hidden[SUM, j] += value
         hidden[MAX, j] = max(hidden[MAX, j], value)
     counts[FULL] += 1
+
+
+@compiled
+def read(
+    kind: int, table: Any, ids: Any, hidden: Any, counts: Any, cell: Any,
+    weight: Any, bias: Any, pooled: Any, answers: Any,
+) -> None:  # fmt: skip
+    """Read tokens in full with `step`, and fill in `answers (n, num_outputs)`, one after each.
+
+    `weight` and `bias` are those of a head on the state and, where `pooled`, on its pools.
+    """
+    n = hidden.shape[1]
+    for t in range(len(ids)):
+        step(kind, table[ids[t]], hidden, counts, cell)
+        for k in range(len(bias)):
+            answer = dot(hidden[H], weight[k, :n]) + bias[k]
+            if pooled:
+                answer += dot(hidden[SUM], weight[k, n : 2 * n]) / np.float32(counts[FULL])
+                answer += dot(hidden[MAX], weight[k, 2 * n :])
+            answers[t, k] = answer

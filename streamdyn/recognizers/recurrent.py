@@ -82,20 +82,25 @@ class Recurrent:
         Raises:
             RecognizerError: It is not set up, or cannot do what is asked of an item.
         """
-        self._loaded()
-        state, outcomes = deepcopy(hidden), []
-        chosen = zip(selection.items, selection.actions, selection.efforts, strict=True)
-        for item, action, effort in chosen:
+        executor, state = self._loaded(), deepcopy(hidden)
+        for item, effort in zip(selection.items, selection.efforts, strict=True):
             if item.kind != "token" or effort != FULL_EFFORT:
                 raise RecognizerError(
                     f"recognizer {self.name!r} cannot take {item!r} with {effort}: it reads tokens "
                     "and skims as its network was trained to; choose the source 'tokens' and a "
                     "policy without efforts"
                 )
-            text = item.data.tobytes().decode("utf-8", "surrogatepass")
-            self._update(item, self._id_of(text), action, state)
-            outcomes.append(self._outcome(item, text, state))
-        return outcomes, state
+        texts = [i.data.tobytes().decode("utf-8", "surrogatepass") for i in selection.items]
+        ids = [self._id_of(text) for text in texts]
+        if self._reads_or_skims or set(selection.actions) != {Action.PROCESS}:
+            answers = []
+            for item, token, action in zip(selection.items, ids, selection.actions, strict=True):
+                self._update(item, token, action, state)
+                answers.append(executor.logits(state).tolist())
+        else:
+            answers = executor.read(state, np.array(ids, np.int32)).tolist()
+        outcomes = map(self._outcome, selection.items, texts, answers)
+        return list(outcomes), state
 
     def agree(self, propagated: Outcome, looked_up: Outcome) -> float:
         """1 if both labels are the same, else 0."""
@@ -109,17 +114,12 @@ class Recurrent:
         return self._executor
 
     def _update(self, item: Item, token: int, action: Action, state: Any) -> None:
-        from streamdyn.nn import kernels
-
-        executor = self._executor
         if self._reads_or_skims:
             took = self._advance(state, token, _FAR if action == Action.PARTIAL else -_FAR)
         elif action == Action.PARTIAL:
             took = self._advance(state, token, self._knob)
         else:
-            kernels.step(
-                executor.kind, executor.table[token], state.hidden, state.counts, executor.cell
-            )
+            self._executor.read(state, np.array([token], np.int32))
             took = Action.PROCESS
         if took != action:
             raise RecognizerError(
@@ -131,9 +131,8 @@ class Recurrent:
         (took,) = self._executor.advance(state, np.array([token], np.int32), knob=knob)
         return int(took)
 
-    def _outcome(self, item: Item, text: str, state: Any) -> Outcome:
+    def _outcome(self, item: Item, text: str, logits: list[float]) -> Outcome:
         # Of a few labels: numpy would take longer than the reading.
-        logits = self._executor.logits(state).tolist()
         greatest = max(logits)
         powers = [exp(logit - greatest) for logit in logits]
         total = sum(powers)

@@ -302,6 +302,18 @@ class Executor:
         out: Floats = self.head_weight @ self.features(state) + self.head_bias
         return out
 
+    def read(self, state: ReadState, ids: Ids) -> Floats:
+        """`(n, num_outputs)`, the answers after each of `n` tokens that are read in full.
+
+        The reader's gates are not asked.
+        """
+        answers = np.empty((len(ids), len(self.head_bias)), np.float32)
+        kernels.read(
+            self.kind, self.table, ids, state.hidden, state.counts, self.cell,
+            self.head_weight, self.head_bias, self.spec.pooling != "last", answers,
+        )  # fmt: skip
+        return answers
+
     def flops(self, state: ReadState) -> float:
         """Multiply-adds times two spent so far; gates and head included."""
         looks = state.num_looks * self.look_flops() + state.num_partial * self.partial_flops()
