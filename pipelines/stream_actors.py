@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from streamdyn.config import RunConfig
-from streamdyn.errors import ConfigError, StreamdynError
+from streamdyn.errors import ConfigError, RecognizerError, StreamdynError
 from streamdyn.index.live_book import LiveBook
 from streamdyn.job import ClipsConfig, Job, RayConfig
 from streamdyn.pipelines.stream_parts import task_of
@@ -47,7 +47,15 @@ from streamdyn.run.ray_actor import (
 from streamdyn.run.ray_cluster import START_SECONDS, ClusterOptions, check_gpus, connected, told
 from streamdyn.run.ray_live import LiveWriter, RemotePages
 from streamdyn.run.ray_recognizer import HostedRecognizer, await_hosts, start_hosts
-from streamdyn.run.stream_worker import Stored, StreamStatus, StreamTask, StreamWorker, Told
+from streamdyn.run.stream_worker import (
+    LATENCIES,
+    Stored,
+    StreamStatus,
+    StreamTask,
+    StreamWorker,
+    Told,
+)
+from streamdyn.sources.live import redacted
 from streamdyn.sources.live.ingest import Reconnect
 
 logger = logging.getLogger(__name__)
@@ -56,6 +64,8 @@ POLL_SECONDS = 0.3
 PLACE_SECONDS = 30.0
 """An actor that is not there after so long waits for a place; it is said."""
 MAX_NEWS = 10_000
+ANSWER_SECONDS = 120.0
+"""To wait for a recognizer; then it is asked again, as after any failure."""
 WAITS = Reconnect()
 """Before an actor is made again."""
 
@@ -106,7 +116,9 @@ class StreamActor:
         if host is None:
             recognizer.setup(job.config.device)
         else:
-            recognizer = HostedRecognizer(recognizer, host)
+            recognizer = HostedRecognizer(
+                recognizer, host, answer_seconds=ANSWER_SECONDS, lost=RecognizerError
+            )
         return StreamWorker(task_of(job, name, recognizer), pages, recognizer, self)
 
     def _listen(self) -> None:
@@ -115,7 +127,10 @@ class StreamActor:
 
         class Handler(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
-                heard.append((record.name, record.levelno, self.format(record)))
+                heard.append((record.name, record.levelno, record.getMessage()))
+                if record.exc_info is not None:
+                    text = logging.Formatter().formatException(record.exc_info)
+                    heard.append((record.name, logging.DEBUG, redacted(text)))
 
         ours.handlers[:] = [Handler()]
         ours.propagate = False
@@ -131,10 +146,12 @@ class StreamActor:
 
     def news(self) -> News:
         """Since the last call."""
+        status = self._there().refresh()
         return News(
             ActorFacts.here(),
             ray_module().get_runtime_context().get_node_id(),
-            self._there().refresh(),
+            # A copy: it is written while it is sent.
+            replace(status, latencies=deque(status.latencies, LATENCIES)),
             tuple(_taken(self._stored)),
             tuple(_taken(self._log)),
         )
@@ -172,15 +189,17 @@ class ActorWatch:
         make: Makes an actor: where to place it, and whether it begins with a pause.
         task: What is watched.
         told: Of every stored window.
-        is_pinned: It stays on this machine; else it is where there is room, and made again there.
+        home: File that keeps the id of the node where the stream's packets are; `None`: they must
+            be on this machine.
     """
 
-    def __init__(self, make: Any, task: StreamTask, told: Told, *, is_pinned: bool) -> None:
-        self._make, self._told, self._is_pinned = make, told, is_pinned
-        self._place = here() if is_pinned else "DEFAULT"
+    def __init__(self, make: Any, task: StreamTask, told: Told, home: Path | None) -> None:
+        self._make, self._told, self._home = make, told, home
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._is_paused = False
+        self._has_watched = False
+        self._node_id = ""
         self.actor: Any = None
         """Handle of the `StreamActor`, while there is one."""
         self._num_deaths = 0
@@ -192,17 +211,16 @@ class ActorWatch:
         Raises:
             ConfigError: A part does not suit the stream.
         """
-        from ray.exceptions import RayActorError
-
         num_failures = 0
-        while not self._is_over.is_set():
+        while (actor := self._made()) is not None:
             began = time.monotonic()
-            with self._lock:
-                actor = self.actor = self._make(self._place, is_paused=self._is_paused)
             try:
                 self._follow(actor)
                 break
-            except RayActorError as exc:
+            except Exception as exc:
+                # What was right once is right still: its machine, or a file, has gone for now.
+                if isinstance(exc, ConfigError) and not self._has_watched:
+                    raise
                 held = time.monotonic() - began
                 num_failures = 1 if held > WAITS.stable_seconds else num_failures + 1
                 self._note_death(last_line(exc), WAITS.wait_seconds(num_failures, 0.0))
@@ -210,6 +228,28 @@ class ActorWatch:
                 with self._lock:
                     self.actor = None
                 ray_module().kill(actor)
+
+    def _made(self) -> Any:
+        """An actor; `None` once it was told to stop."""
+        with self._lock:
+            if self._is_over.is_set():
+                return None
+            self.actor = self._make(self._place(), is_paused=self._is_paused)
+            return self.actor
+
+    def _place(self) -> Any:
+        if self._home is None:
+            return here()
+        try:
+            return here(or_elsewhere=True, node=self._home.read_text())
+        except FileNotFoundError:
+            return "DEFAULT"
+
+    def _note_place(self, node_id: str) -> None:
+        if self._home is not None and node_id != self._node_id:
+            self._home.parent.mkdir(exist_ok=True)
+            self._home.write_text(node_id)
+            self._node_id = node_id
 
     def _follow(self, actor: Any) -> None:
         """Hear what it says until it has ended."""
@@ -227,8 +267,8 @@ class ActorWatch:
 
     def _take(self, news: News) -> None:
         check_version("stream actors", news.facts)
-        if not self._is_pinned:
-            self._place = here(or_elsewhere=True, node=news.node_id)
+        self._note_place(news.node_id)
+        self._has_watched |= news.status.state == "watching"
         said = news.status.last_error or self.status.last_error
         restarts = news.status.num_restarts + self._num_deaths
         self.status = replace(news.status, last_error=said, num_restarts=restarts)
@@ -309,6 +349,8 @@ class ActorRunner:
         Raises:
             ConfigError: No cluster there, or it has not what was asked for.
         """
+        from ray.exceptions import RayError
+
         options, config = self._options, self._job.config
         if "-" in (stream.url for stream in config.streams.values()):
             raise ConfigError(
@@ -335,7 +377,10 @@ class ActorRunner:
             num_cpus=options.recognizer_cpus, num_gpus=options.recognizer_gpus,
         )  # fmt: skip
         await_hosts(self.hosts)
-        get(self.writer.facts.remote(), START_SECONDS)
+        try:
+            get(self.writer.facts.remote(), START_SECONDS)
+        except RayError as exc:
+            raise ConfigError(f"the writer could not be started: {last_line(exc)}") from exc
 
     def worker(self, job: Job, task: StreamTask) -> ActorWatch:
         """For a stream."""
@@ -359,7 +404,8 @@ class ActorRunner:
 
         # Clips are cut by this process, from the packets of the streams.
         cuts = any(isinstance(sink, ClipsConfig) for sink in job.config.sinks)
-        return ActorWatch(make, task, self._told, is_pinned=cuts)
+        home = None if cuts else there.state / "nodes" / task.stream
+        return ActorWatch(make, task, self._told, home)
 
     def close(self) -> None:
         """End what streams shared, and the cluster if it was started here."""

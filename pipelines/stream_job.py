@@ -218,7 +218,11 @@ class StreamJob:
     def not_ready(self) -> list[str]:
         """Streams from which nothing comes."""
         fine = ("up", "paused", "ended")
-        return [status.stream for status in self._statuses() if status.connection not in fine]
+        return [
+            status.stream
+            for status in self._statuses()
+            if status.connection not in fine or status.state == "failed"
+        ]
 
     def metrics(self) -> bytes:
         """In Prometheus' text format."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streamdyn.config import BudgetConfig, PartConfig
 from streamdyn.errors import ConfigError
@@ -193,6 +193,14 @@ class JobConfig(_Table):
     ray: RayConfig | None = None
     """On Ray; not given: in threads of one process."""
 
+    @model_validator(mode="after")
+    def _check_ray(self) -> JobConfig:
+        if self.ray is not None and self.workers is not None:
+            raise ValueError("workers are of threads; with ray say ray.recognizers")
+        if self.ray is not None and any(stream.url == "-" for stream in self.streams.values()):
+            raise ValueError("standard input cannot be read by an actor; leave out ray")
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -256,7 +264,8 @@ def _said(error: Mapping[str, Any]) -> str:
     where = ".".join(str(key) for key in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{where}: no such key"
-    return f"{where}: {error['msg']}"
+    said = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
 
 
 def _line(lines: Mapping[Keys, int], keys: Keys) -> int:

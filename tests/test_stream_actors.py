@@ -237,13 +237,10 @@ def test_text_is_read_as_in_threads(cluster, tmp_path):
     [
         ({"ray": {"stream_cpus": 3}}, r"1 streams and 1 recognizers ask for 4 cores"),
         ({"ray": {"recognizer_gpus": 1}}, "ask for 1 GPUs each and the cluster has 0"),
-        ({"streams": {"words": {"url": "-", "kind": "text"}}}, "standard input cannot be read"),
     ],
-    ids=["cores", "GPUs", "standard input"],
+    ids=["cores", "GPUs"],
 )
 def test_what_cannot_be_run_is_said(cluster, video, tmp_path, more, says):
-    if "streams" in more:
-        more |= TEXT
     job = StreamJob(load_job(on_ray(tmp_path, video, **more)))
     with pytest.raises(ConfigError, match=says):
         job.run()

@@ -464,6 +464,11 @@ def test_a_changed_configuration_goes_on_after_what_is_there(video, tmp_path):
         ({"streams": {"gate": {"url": "${NO_SUCH}"}}}, "no variable NO_SUCH"),
         ({"sinks": [{"kind": "pigeon"}]}, r"line \d+: sinks.0"),
         ({"sinks": [{"kind": "jsonl", "path": "x", "rotate": 1}]}, "rotate: no such key"),
+        ({"ray": {}, "workers": 2}, "line 1: workers are of threads; with ray say"),
+        (
+            {"ray": {}, "streams": {"in": {"url": "-", "kind": "text"}}},
+            "input cannot be read by an",
+        ),
     ],
 )
 def test_wrong_job_files_are_explained_with_lines(video, tmp_path, change, says):

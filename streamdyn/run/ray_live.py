@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from streamdyn.claims import claim
 from streamdyn.errors import ConfigError
@@ -48,13 +48,26 @@ class LiveWriter:
     """
 
     def __init__(self, open_book: Callable[[], LiveBook], state: Path) -> None:
-        self._claim = claim(state, "writer.lock", wait_seconds=CLAIM_SECONDS)
-        self._book = open_book()
+        self._open_book, self._state = open_book, state
+        self._opened: tuple[LiveBook, TextIO] | None = None
         self._pages: dict[str, StreamPage] = {}
         self._terms: dict[str, int] = {}
 
+    @property
+    def _book(self) -> LiveBook:
+        """Opened when it is asked for: an actor that fails while it is made is not made again."""
+        if self._opened is None:
+            lock = claim(self._state, "writer.lock", wait_seconds=CLAIM_SECONDS)
+            try:
+                self._opened = self._open_book(), lock
+            except BaseException:
+                lock.close()
+                raise
+        return self._opened[0]
+
     def facts(self) -> ActorFacts:
-        """What it is and where."""
+        """What it is and where, once the index is open."""
+        assert self._book is not None
         return ActorFacts.here()
 
     def open(self, stream: str, config_hash: str, term: int) -> Opening:
@@ -87,8 +100,10 @@ class LiveWriter:
 
     def close(self) -> None:
         """Let go of the index; a writer that is killed need not."""
-        self._book.close()
-        self._claim.close()
+        if self._opened is not None:
+            for one in self._opened:
+                one.close()
+            self._opened = None
 
     def _page(self, stream: str, config_hash: str, term: int) -> StreamPage:
         """After a restart the page is opened again, at its last window."""

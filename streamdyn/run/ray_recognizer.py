@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from streamdyn.config import RunConfig
-from streamdyn.errors import ConfigError
+from streamdyn.errors import ConfigError, StreamdynError
 from streamdyn.items import Selection
 from streamdyn.outcome import Outcome
 from streamdyn.protocols import Recognizer
@@ -55,16 +55,25 @@ class RecognizerHost:
 
     def __init__(self, config: str, standing: str, wait_ms: float = 2.0) -> None:
         stand_in(standing)
-        resolved = RunConfig.model_validate_json(config)
-        self._recognizer = resolved.build_recognizer()
-        self._recognizer.setup(resolved.device)
+        self._config = RunConfig.model_validate_json(config)
+        self._loaded: Recognizer | None = None
         self._wait_seconds = wait_ms / 1000
         self._waiting: list[_Asked] = []
         self._flushing: asyncio.Task[None] | None = None
         self._metrics = Metrics()
 
+    @property
+    def _recognizer(self) -> Recognizer:
+        """Loaded when it is asked for: an actor that fails while it is made is not made again."""
+        if self._loaded is None:
+            recognizer = self._config.build_recognizer()
+            recognizer.setup(self._config.device)
+            self._loaded = recognizer
+        return self._loaded
+
     def facts(self) -> ActorFacts:
-        """What it is and where."""
+        """What it is and where, once it is loaded."""
+        assert self._recognizer is not None
         return ActorFacts.here()
 
     def initial_hidden(self) -> Any:
@@ -75,6 +84,7 @@ class RecognizerHost:
         self, selection: Selection, hidden: Any
     ) -> tuple[list[Outcome], Any, Receipt]:
         """See `Recognizer`; also what it cost here: its share of the batch, and waiting."""
+        assert self._recognizer is not None  # A failure is of this request alone.
         answer = asyncio.get_running_loop().create_future()
         asked = _Asked(selection, hidden, answer, perf_counter())
         self._waiting.append(asked)
@@ -127,10 +137,20 @@ class HostedRecognizer:
     Args:
         recognizer: The same one, not set up: it says what it wants and when outcomes agree.
         host: Handle of a `RecognizerHost`.
+        answer_seconds: To wait for an answer.
+        lost: Raised where none comes.
     """
 
-    def __init__(self, recognizer: Recognizer, host: Any) -> None:
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        host: Any,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+        lost: type[StreamdynError] = ConfigError,
+    ) -> None:
         self._recognizer, self._host = recognizer, host
+        self._answer_seconds, self._lost = answer_seconds, lost
         self.name, self.version = recognizer.name, recognizer.version
         self.input, self.batch_size = recognizer.input, recognizer.batch_size
         self._spent = Receipt()
@@ -149,7 +169,7 @@ class HostedRecognizer:
         """Ask the host, and wait.
 
         Raises:
-            ConfigError: The host cannot be kept alive, or does not answer.
+            StreamdynError: The host cannot be kept alive, or does not answer; see `lost`.
         """
         began = perf_counter()
         outcomes, hidden, spent = self._answer(
@@ -164,14 +184,14 @@ class HostedRecognizer:
         from ray.exceptions import GetTimeoutError, RayActorError
 
         try:
-            return get(asked, ANSWER_SECONDS)
+            return get(asked, self._answer_seconds)
         except RayActorError as exc:
-            raise ConfigError(f"the shared recognizer {self.name} died for good: {exc}") from exc
+            raise self._lost(f"the shared recognizer {self.name} died for good: {exc}") from exc
         except GetTimeoutError as exc:
-            raise ConfigError(
+            raise self._lost(
                 f"the shared recognizer {self.name} has not answered a request for {what} for "
-                f"{ANSWER_SECONDS:.0f} s; see its log in the folder of Ray's session, and run the "
-                "same command again"
+                f"{self._answer_seconds:.0f} s; see its log in the folder of Ray's session, and "
+                "run the same command again"
             ) from exc
 
     def take_receipt(self) -> Receipt:
@@ -201,7 +221,7 @@ def start_hosts(config: str, standing: str, count: int, **resources: float) -> l
 
 def await_hosts(hosts: Sequence[Any]) -> None:
     """All of them: a worker may have to wait for any."""
-    from ray.exceptions import RayActorError
+    from ray.exceptions import RayError
 
     if not hosts:
         return
@@ -215,7 +235,8 @@ def await_hosts(hosts: Sequence[Any]) -> None:
             f"are {told(ray.available_resources())}; ask for fewer"
         )
     try:
-        for found in ray.get(asked):
-            check_version("shared recognizers", found)
-    except RayActorError as exc:
+        found = ray.get(asked)
+    except RayError as exc:
         raise ConfigError(f"a recognizer could not be started: {last_line(exc)}") from exc
+    for facts in found:
+        check_version("shared recognizers", facts)
