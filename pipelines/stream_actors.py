@@ -56,7 +56,7 @@ from streamdyn.run.stream_worker import (
     Told,
 )
 from streamdyn.sources.live import redacted
-from streamdyn.sources.live.ingest import Reconnect
+from streamdyn.sources.live.reconnect import Reconnect
 
 logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.3

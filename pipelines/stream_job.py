@@ -240,6 +240,7 @@ class StreamJob:
             if status.agreement is not None:
                 metrics.disagreement.labels(name).set(1 - status.agreement)
             metrics.views(name, status.num_views - 1)
+            metrics.lost_segments(name, status.num_lost_segments)
             for reason, count in status.reconnects.items():
                 metrics.reconnects(name, reason, count)
         for place, courier in enumerate(self._couriers):
@@ -356,6 +357,7 @@ def _described(status: StreamStatus) -> dict[str, Any]:
         "audits": status.num_audits,
         "events": status.num_events,
         "view_changes": status.num_views - 1,
+        "lost_segments": status.num_lost_segments,
         "budget_share": status.share,
         "lag_seconds": round(status.backlog_seconds, 3),
         "latency_p99_seconds": _percentile(latencies, 0.99),

@@ -40,8 +40,8 @@ class Playlist:
         dated: float | None = None,
         password: str = "",
     ) -> None:
-        self._folder = folder / "hls"
-        self._folder.mkdir()
+        self.folder = folder / "hls"
+        self.folder.mkdir()
         self._is_live, self._window, self._dated = is_live, window, dated
         self.password = password
         self.asked: Counter[str] = Counter()
@@ -54,7 +54,7 @@ class Playlist:
         self.cuts: Counter[str] = Counter()
         """File → how often half of it is sent, and nothing more for `stall_seconds`."""
         self.stall_seconds = 0.0
-        handler = partial(_Handler, directory=str(self._folder), playlist=self)
+        handler = partial(_Handler, directory=str(self.folder), playlist=self)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/live.m3u8"
         self._over = threading.Event()
@@ -66,7 +66,7 @@ class Playlist:
         """More segments, at once."""
         for _ in range(count):
             number = self._num_segments
-            _write_segment(self._folder / f"{number:05d}.ts", number)
+            _write_segment(self.folder / f"{number:05d}.ts", number)
             self._num_segments += 1
         first = max(0, self._num_segments - self._window) if self._is_live else 0
         lines = [
@@ -80,9 +80,9 @@ class Playlist:
             lines += [f"#EXTINF:{SEGMENT / RATE:.3f},", f"{number:05d}.ts"]
         if not self._is_live:
             lines.append("#EXT-X-ENDLIST")
-        part = self._folder / "part"
+        part = self.folder / "part"
         part.write_text("\n".join(lines) + "\n")
-        part.replace(self._folder / "live.m3u8")
+        part.replace(self.folder / "live.m3u8")
 
     def _grow(self) -> None:
         while not self._over.wait(SEGMENT / RATE):

@@ -6,6 +6,7 @@ import logging
 import secrets
 import time
 from contextlib import closing
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -29,7 +30,7 @@ def test_hls_is_read_from_its_oldest_segment_and_nothing_comes_twice(tmp_path):
             watched.until(lambda: len(watched.numbers) >= 40)
             playlist.refuse = True
             playlist.advance(2)
-            watched.until(lambda: len(watched.numbers) >= 60)
+            watched.until(lambda: len(watched.numbers) >= 48)
             time.sleep(0.5)
             playlist.refuse = False
             watched.until(lambda: len(watched.numbers) >= 100)
@@ -103,6 +104,83 @@ def test_a_server_that_begins_again_is_followed_by_its_dates(tmp_path):
         again = Watched(cursor)
         again.until(lambda: later * 90_000 in again.ticks)
     assert again.ticks == sorted({*again.ticks})
+
+
+def write_again_from_zero(playlist: Playlist, number: int, time_number: int) -> None:
+    """A segment of the playlist's folder whose times are those of another one."""
+    folder = playlist.folder
+    part = folder / "part.ts"
+    with (
+        av.open(str(folder / f"{number:05d}.ts")) as read,
+        av.open(str(part), "w", format="mpegts", options={"mpegts_copyts": "1"}) as write,
+    ):
+        stream = write.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.dts is not None:
+                packet.pts -= (number - time_number) * 90_000
+                packet.dts -= (number - time_number) * 90_000
+                packet.stream = stream
+                write.mux(packet)
+    part.replace(folder / f"{number:05d}.ts")
+
+
+@pytest.mark.parametrize("dated", [None, FILMED_AT], ids=["undated", "dated"])
+def test_a_discontinuity_is_no_reason_to_lose_or_repeat(tmp_path, dated):
+    """Times begin again in the middle of the playlist, and the connection breaks twice."""
+    with Playlist(tmp_path, num_segments=8, is_live=False, dated=dated) as playlist:
+        for number in range(4, 8):
+            write_again_from_zero(playlist, number, number - 3)
+        path = tmp_path / "hls" / "live.m3u8"
+        path.write_text(
+            path.read_text()
+            .replace("#EXTINF:1.000,\n00004", "#EXT-X-DISCONTINUITY\n#EXTINF:1.000,\n00004")
+            .replace("#EXT-X-ENDLIST\n", "")
+        )
+        source = Live(playlist.url, stall_seconds=0.5, retry_seconds=0.05, spool=tmp_path / "spool")
+        with closing(source.open()) as cursor:
+            watched = Watched(cursor)
+            watched.until(lambda: len(watched.numbers) >= 120)
+            time.sleep(3.5)  # It stands still, which is a stall.
+            playlist.refuse = True
+            time.sleep(1)
+            playlist.refuse = False
+            path.write_text(path.read_text() + "#EXT-X-ENDLIST\n")
+            watched.to_the_end()
+    assert watched.numbers == list(range(200))
+    assert watched.ticks == sorted({*watched.ticks})
+    steps = {b - a for a, b in pairwise(watched.ticks)}
+    assert steps == {3600}
+
+
+def test_a_dated_stream_goes_on_where_its_packets_are_not(tmp_path):
+    with Playlist(tmp_path, num_segments=6, is_live=False, dated=FILMED_AT) as playlist:
+        with closing(Live(playlist.url, spool=tmp_path / "one").open()) as cursor:
+            watched = Watched(cursor)
+            watched.until(lambda: len(watched.numbers) >= 64)
+        position = watched.position()
+        with closing(Live(playlist.url, spool=tmp_path / "other").open(position)) as cursor:
+            again = Watched(cursor).to_the_end()
+    assert watched.numbers + again.numbers == list(range(150))
+
+
+def test_segments_that_went_by_are_counted(tmp_path):
+    with Playlist(tmp_path, num_segments=4, window=4, is_live=True) as playlist:
+        source = Live(playlist.url, stall_seconds=1, retry_seconds=0.05, spool=tmp_path / "spool")
+        with closing(source.open()) as cursor:
+            watched = Watched(cursor)
+            watched.until(lambda: len(watched.numbers) >= 96)
+        playlist.advance(8)
+        with closing(source.open(watched.position())) as cursor:
+            again = Watched(cursor)
+            again.until(lambda: len(again.numbers) >= 50)
+            assert cursor.ingest.status.num_lost_segments >= 3
+    assert again.numbers[:4] == watched.numbers[-1:] or again.numbers[0] > watched.numbers[-1]
+    assert len({*watched.numbers, *again.numbers}) == len(watched.numbers) + len(again.numbers)
+    # No discontinuity: the times of before go on.
+    first = watched.ticks[0] - watched.numbers[0] * 3600
+    assert [t - n * 3600 for n, t in zip(again.numbers, again.ticks, strict=True)] == [first] * len(
+        again.numbers
+    )
 
 
 def test_of_several_variants_only_the_best_is_read(tmp_path):

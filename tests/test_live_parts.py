@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from streamdyn.errors import ConfigError, StoreError
 from streamdyn.sources.live.cursor import LagRule
-from streamdyn.sources.live.ingest import Reconnect
 from streamdyn.sources.live.packets import TICKS_PER_SECOND as SECOND
 from streamdyn.sources.live.packets import LivePacket, Section
+from streamdyn.sources.live.reconnect import Reconnect
 from streamdyn.sources.live.spool import Spool, SpoolReader
 from streamdyn.sources.live.spool_records import Record
 from streamdyn.sources.live.timekeeper import WRAP, Timekeeper

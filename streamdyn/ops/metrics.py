@@ -77,6 +77,9 @@ class JobMetrics:
         self._views = counter(
             "streamdyn_view_changes_total", "Times that the camera looked elsewhere.", "stream"
         )
+        self._lost = counter(
+            "streamdyn_lost_segments_total", "Segments of HLS that could not be had.", "stream"
+        )
         self.saved = gauge(
             "streamdyn_compute_saved_ratio", "Frames that the recognizer did not see.", "stream"
         )
@@ -119,6 +122,10 @@ class JobMetrics:
     def views(self, stream: str, num_changes: int) -> None:
         """Of a stream since its worker began."""
         self._views.labels(stream).inc(self._more(("view", stream), num_changes))
+
+    def lost_segments(self, stream: str, count: int) -> None:
+        """Of a stream since its worker began."""
+        self._lost.labels(stream).inc(self._more(("lost", stream), count))
 
     def outputs(self, sink: str, result: str, count: int) -> None:
         """Of a sink since the job began."""

@@ -163,6 +163,8 @@ class StreamStatus:
     stored_at: float | None = None
     """When a window and its checkpoint were stored last, seconds since the epoch."""
     backlog_seconds: float = 0.0
+    num_lost_segments: int = 0
+    """Of HLS, that could not be had."""
     connection: str = "connecting"
     reconnects: dict[str, int] = field(default_factory=dict)
     last_packet_at: float | None = None
@@ -358,6 +360,7 @@ class StreamWorker:
             status.connection = ingest.state
             status.reconnects = {str(reason): n for reason, n in ingest.reconnects.items()}
             status.last_packet_at = ingest.last_packet_at
+            status.num_lost_segments = ingest.num_lost_segments
             status.last_error = ingest.last_error or status.last_error
             status.backlog_seconds = receiver.waiting_seconds
         return status

@@ -9,8 +9,9 @@ from streamdyn.errors import ConfigError
 from streamdyn.protocols import Position
 from streamdyn.registry import source
 from streamdyn.sources.live.cursor import OVERLOADS, LagRule, LivePictureCursor, Overload
-from streamdyn.sources.live.ingest import Ingest, Reconnect
+from streamdyn.sources.live.ingest import Ingest
 from streamdyn.sources.live.receiving import SpoolReceiver
+from streamdyn.sources.live.reconnect import Reconnect
 from streamdyn.sources.live.text import LiveText
 from streamdyn.sources.live.timekeeper import Timekeeper
 from streamdyn.sources.live.urls import Address, redacted

@@ -1,149 +1,247 @@
-"""The files of an HLS stream (RFC 8216), each whole or not at all, and the times they are of.
+"""HLS (RFC 8216), segment by segment: every segment once, at the time it was filmed.
 
-FFmpeg's demuxer takes a segment that breaks off for one that has ended, and goes on with the next:
-what was missing is gone, and nobody is told. Here a file counts when all of it has come. And
-FFmpeg does not read `EXT-X-PROGRAM-DATE-TIME`, by which a playlist says when it was filmed.
+```
+playlist ─▶ segments that were not stored yet ─▶ whole file ─▶ pictures ─▶ spool
+   ▲  again and again                                              │
+   └── Place: the last segment all of which is stored ◀────────────┘   kept beside the spool
+```
+
+FFmpeg's own reader takes a segment that breaks off for one that has ended, reads the whole playlist
+again after every break, and does not read `EXT-X-PROGRAM-DATE-TIME`. Here a segment counts when all
+of it has come, what was stored is known by its number, and a discontinuity begins a section.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import logging
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
-from http.client import HTTPException
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import m3u8
+import av
 
 from streamdyn.errors import SourceError
-from streamdyn.sources.live.urls import Address, redacted, request_of
+from streamdyn.sources.container import video_stream
+from streamdyn.sources.live.connection import Arrival, Break, arrivals, parameters_of
+from streamdyn.sources.live.playlist import Part, Playlist, Segment, best_variant, read_playlist
+from streamdyn.sources.live.urls import Address, redacted
+from streamdyn.sources.live.web import StalledError, WebFiles
 
 logger = logging.getLogger(__name__)
-PAUSE_SECONDS = 0.25
-"""Before a file is asked for again."""
-MAX_BYTES = 1 << 30
-"""Of a file; what is longer has no end."""
+PLACE_FILE = "hls.json"
+SAME_SECONDS = 60.0
+"""By which the dates of a segment may differ from one reading of the playlist to the next."""
+PATIENCE = 5
+"""Times the stall time: a segment that cannot be had for so long is left out."""
 
 
-class StalledError(SourceError):
-    """Connected, and nothing came."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stream stands: its last segment that is stored."""
+
+    sequence: int
+    run: int
+    name: str
+    """Path of its URL, whose query may change."""
+    filmed_at: float | None
+    """By the playlist's dates."""
+
+    @staticmethod
+    def of(segment: Segment, *, is_dated: bool) -> Place:
+        """A segment's."""
+        name = f"{urlsplit(segment.part.url).path}@{segment.part.first}"
+        return Place(segment.sequence, segment.run, name, segment.filmed_at if is_dated else None)
+
+    def is_of(self, other: Place) -> bool:
+        """Whether the segment is the same one."""
+        is_same_time = (
+            self.filmed_at is None
+            or other.filmed_at is None
+            or abs(self.filmed_at - other.filmed_at) < SAME_SECONDS
+        )
+        return self.sequence == other.sequence and self.name == other.name and is_same_time
+
+    @staticmethod
+    def load(folder: Path) -> Place | None:
+        """That of a spool; `None` where none was kept."""
+        with suppress(OSError, ValueError, TypeError):
+            return Place(**json.loads((folder / PLACE_FILE).read_text()))
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Keep it beside a spool; where there is no room, the segment is read again."""
+        with suppress(OSError):
+            part = folder / f"{PLACE_FILE}.part"
+            part.write_text(json.dumps(asdict(self)))
+            part.replace(folder / PLACE_FILE)
 
 
-class EncryptedError(SourceError):
-    """Segments are encrypted; only FFmpeg's own reader can decrypt them."""
-
-
-class HlsFiles:
-    """Opens the files of one connection, for `av.open(..., io_open=files.open)`.
+class HlsConnection:
+    """A playlist that is followed.
 
     Args:
         address: Of the playlist.
-        stall_seconds: A file that cannot be had for so long breaks the connection.
-        may_skip: Such a segment is left out instead.
+        stall_seconds: Nothing new for so long breaks the connection; at least three segments'.
+        place: Where the stream stands; `None`: it begins.
+        is_over: Set: end.
+        on_stored: Told of every segment whose pictures were all taken.
+        on_lost: Told of segments that could not be had: how many, and why.
+
+    Raises:
+        SourceError: The playlist cannot be had.
+        EncryptedError: See there.
     """
 
-    def __init__(self, address: Address, stall_seconds: float, *, may_skip: bool) -> None:
-        self._address, self._stall_seconds, self._may_skip = address, stall_seconds, may_skip
-        self._filmed_at: dict[str, float | None] = {}  # Segment → seconds since the epoch.
-        self._last_segment_at = time.monotonic()
-        self.first_filmed_at: float | None = None
-        """When the first segment that was opened begins, by the playlist; if it says so."""
-        self.filmed_at: float | None = None
-        """Likewise, the last one."""
-        self._has_begun = False
-        self._is_broken = False
+    knows_times = True
 
-    def open(self, url: str, flags: int, options: Mapping[str, str]) -> io.BytesIO:
-        """A whole file; an empty one once the connection has broken.
+    def __init__(
+        self,
+        address: Address,
+        stall_seconds: float,
+        *,
+        place: Place | None,
+        is_over: threading.Event,
+        on_stored: Callable[[Place], None],
+        on_lost: Callable[[int, str], None],
+    ) -> None:
+        self.address = address
+        self._stall_seconds, self._is_over = stall_seconds, is_over
+        self._on_stored, self._on_lost = on_stored, on_lost
+        self._place = place
+        self._files = WebFiles(stall_seconds, is_over)
+        self._playlist_url = address.url
+        self._heads: dict[Part, bytes] = {}
+        self._parameters: dict[str, Any] = {}
+        self._playlist = self._reloaded()
+        self._new_since = time.monotonic()  # When it named something new last.
 
-        Args:
-            url: Of a playlist, a segment, or what a segment needs.
-            flags: Of FFmpeg; not used.
-            options: Of FFmpeg: a range of bytes, headers.
+    @property
+    def has_end(self) -> bool:
+        """A recording on demand, or one that has ended."""
+        return self._playlist.has_end
+
+    def parameters(self) -> dict[str, Any]:
+        """What a decoder of the current segment must know."""
+        return self._parameters
+
+    def pictures(self) -> Iterator[Arrival]:
+        """Coded pictures in decode order; the first ones may have been stored before.
 
         Raises:
-            SourceError: It cannot be had.
-            StalledError: A live playlist names nothing new for too long.
-            EncryptedError: See there.
+            SourceError: A file cannot be had.
+            StalledError: The playlist names nothing new for too long.
         """
-        if self._is_broken:  # FFmpeg tries others before it gives up.
-            return io.BytesIO()
-        try:
-            if url in self._filmed_at:
-                return io.BytesIO(self._segment(url, options))
-            data = self._fetched(url, options)
-            if data.lstrip()[:7] == b"#EXTM3U":
-                data = self._noted(url, data)
-            return io.BytesIO(data)
-        except SourceError:
-            self._is_broken = True
-            raise
+        before = self._start()
+        while not self._is_over.is_set():
+            for segment in self._after(before):
+                yield from self._pictures_of(segment, before)
+                before = segment
+                place = Place.of(segment, is_dated=self._playlist.is_dated)
+                self._on_stored(place)
+                self._new_since = time.monotonic()
+                if self._is_over.is_set():
+                    return
+            if self._playlist.has_end:
+                return
+            self._wait()
 
-    def _segment(self, url: str, options: Mapping[str, str]) -> bytes:
-        self.filmed_at = self._filmed_at[url]
-        if not self._has_begun:
-            self._has_begun, self.first_filmed_at = True, self.filmed_at
+    def _start(self) -> Segment | None:
+        """The segment before the first one to read; `None`: what comes has nothing before it."""
+        place, segments = self._place, self._playlist.segments
+        if place is None or not segments:
+            return None
+        deadline = time.monotonic() + self._stall_seconds
+        # A server that is behind the one we were given is waited for.
+        while segments and segments[-1].sequence < place.sequence and not self._is_over.is_set():
+            if time.monotonic() > deadline:
+                logger.warning("%s: its segments are counted anew", self.address.name)
+                return None
+            self._is_over.wait(min(1.0, self._stall_seconds / 4))
+            self._playlist = self._reloaded()
+            segments = self._playlist.segments
+        for segment in segments:
+            found = Place.of(segment, is_dated=self._playlist.is_dated)
+            if found.sequence == place.sequence:
+                return segment if found.is_of(place) else None
+        if not segments:
+            return None
+        missed = segments[0].sequence - place.sequence - 1
+        if missed:
+            self._on_lost(missed, f"{missed} segments were gone before they were read")
+        # Times go on as they were where there was no discontinuity.
+        return replace(segments[0], sequence=place.sequence, run=place.run)
+
+    def _after(self, before: Segment | None) -> Iterator[Segment]:
+        for segment in self._playlist.segments:
+            if not segment.is_gap and (before is None or segment.sequence > before.sequence):
+                yield segment
+
+    def _pictures_of(self, segment: Segment, before: Segment | None) -> Iterator[Arrival]:
         try:
-            data = self._fetched(url, options)
+            parameters, found = self._demuxed(segment)
+        except (SourceError, av.error.FFmpegError) as exc:
+            if not self._is_over.is_set():
+                self._on_lost(1, f"a segment is left out: {redacted(str(exc))}")
+            return
+        breaks = Break(
+            has_new_times=before is None or segment.run != before.run,
+            filmed_at=segment.filmed_at,
+            follows=before is not None and segment.sequence == before.sequence + 1,
+            is_exact=self._playlist.is_dated and segment.filmed_at is not None,
+        )
+        is_break = breaks.has_new_times or parameters != self._parameters
+        self._parameters = parameters
+        for place, arrival in enumerate(found):
+            yield replace(arrival, breaks=breaks) if is_break and not place else arrival
+
+    def _demuxed(self, segment: Segment) -> tuple[dict[str, Any], list[Arrival]]:
+        patience = PATIENCE * self._stall_seconds
+        data = self._files.get(segment.part, patience)[0]
+        if segment.head is not None:
+            if segment.head not in self._heads:
+                self._heads = {segment.head: self._files.get(segment.head, patience)[0]}
+            data = self._heads[segment.head] + data
+        with av.open(io.BytesIO(data), options={"fpsprobesize": "0"}) as container:
+            stream = video_stream(container, self.address.name)
+            return parameters_of(stream), [*arrivals(container, stream, self.address.name)]
+
+    def _wait(self) -> None:
+        """For the next reading of the playlist (RFC 8216, 6.3.4)."""
+        longest = self._playlist.longest_seconds
+        last = self._last_sequence()
+        self._is_over.wait(max(0.1, longest / 2))
+        if self._is_over.is_set():
+            return
+        self._playlist = self._reloaded()
+        if self._last_sequence() != last:
+            self._new_since = time.monotonic()
+        waited = time.monotonic() - self._new_since
+        if waited > max(self._stall_seconds, 3 * longest):
+            raise StalledError(f"{self.address.name} names no new segment for {waited:.0f} s")
+
+    def _last_sequence(self) -> int:
+        segments = self._playlist.segments
+        return segments[-1].sequence if segments else -1
+
+    def _reloaded(self) -> Playlist:
+        data, base = self._files.get(Part(self._playlist_url), self._stall_seconds)
+        text = data.decode("utf-8", "replace")
+        try:
+            variant = best_variant(text, base)
+            if variant is not None:
+                self._playlist_url = variant
+                data, base = self._files.get(Part(variant), self._stall_seconds)
+                text = data.decode("utf-8", "replace")
+            return read_playlist(text, base, time.time())
         except SourceError as exc:
-            if not self._may_skip:
-                raise
-            logger.warning("%s: left out: %s", self._address.name, exc)
-            data = b""
-        self._last_segment_at = time.monotonic()
-        return data
+            raise type(exc)(f"{self.address.name}: {exc}") from exc
 
-    def _fetched(self, url: str, options: Mapping[str, str]) -> bytes:
-        """Tried again and again for a while."""
-        began = time.monotonic()
-        while True:
-            try:
-                return _whole(url, options, self._stall_seconds)
-            except (OSError, HTTPException, ValueError) as exc:
-                said = redacted(str(getattr(exc, "reason", None) or exc) or type(exc).__name__)
-                if time.monotonic() - began + PAUSE_SECONDS > self._stall_seconds:
-                    raise SourceError(f"cannot get {redacted(url)}: {said}") from exc
-                logger.info("%s: again: %s: %s", self._address.name, redacted(url), said)
-                time.sleep(PAUSE_SECONDS)
-
-    def _noted(self, url: str, data: bytes) -> bytes:
-        """What a playlist says; of several variants it names one, the best."""
-        try:
-            playlist = m3u8.loads(data.decode("utf-8", "replace"), uri=url)
-        except (ValueError, AttributeError, IndexError) as exc:
-            raise SourceError(f"cannot read the playlist {redacted(url)}: {exc}") from exc
-        if playlist.is_variant:
-            best = max(playlist.playlists, key=lambda variant: variant.stream_info.bandwidth or 0)
-            line = f"#EXT-X-STREAM-INF:BANDWIDTH={best.stream_info.bandwidth or 1}"
-            return f"#EXTM3U\n{line}\n{best.absolute_uri}\n".encode()
-        if any(key is not None and key.method not in (None, "NONE") for key in playlist.keys):
-            raise EncryptedError(f"segments of {redacted(url)} are encrypted")
-        self._filmed_at = {
-            segment.absolute_uri: None if at is None else at.timestamp()
-            for segment in playlist.segments
-            for at in [segment.current_program_date_time]
-        }
-        waited = time.monotonic() - self._last_segment_at
-        if not playlist.is_endlist and waited > self._stall_seconds:
-            raise StalledError(f"{self._address.name} names no new segment for {waited:.0f} s")
-        return data
-
-
-def _whole(url: str, options: Mapping[str, str], timeout_seconds: float) -> bytes:
-    headers = {"User-Agent": options.get("user_agent", "streamdyn")}
-    if "offset" in options:
-        stop = int(options["end_offset"]) - 1 if "end_offset" in options else ""
-        headers["Range"] = f"bytes={options['offset']}-{stop}"
-    request = request_of(url, headers)
-    # An answer that breaks off raises `IncompleteRead`.
-    with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:
-        data: bytes = answer.read(MAX_BYTES)
-        if answer.read(1):
-            raise ValueError(f"it is longer than {MAX_BYTES} bytes")
-        declared: Any = answer.headers.get("Content-Length")
-    if declared is not None and int(declared) != len(data):
-        raise ValueError(f"{len(data)} of {declared} bytes came")
-    return data
+    def close(self) -> None:
+        """Nothing is kept open between files."""

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
-from abc import ABC, abstractmethod
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Literal
 
 from streamdyn.errors import SourceError
-from streamdyn.sources.live.connection import Arrival, Connection
-from streamdyn.sources.live.hls import StalledError
+from streamdyn.sources.live.connection import Arrival, Break, Connection
+from streamdyn.sources.live.hls import HlsConnection, Place
 from streamdyn.sources.live.packets import TICKS_PER_SECOND, LivePacket, Section
+from streamdyn.sources.live.playlist import EncryptedError
+from streamdyn.sources.live.reconnect import Receiving, Reconnect, Why
 from streamdyn.sources.live.spool import Spool
 from streamdyn.sources.live.timekeeper import Timekeeper
-from streamdyn.sources.live.urls import Address, redacted
+from streamdyn.sources.live.urls import Address
+from streamdyn.sources.live.web import StalledError
 
 logger = logging.getLogger(__name__)
-State = Literal["connecting", "up", "waiting", "ended", "failed"]
-Why = Literal["refused", "broken", "stalled", "ended", "no pictures"]
-"""Why a connection is made again."""
 EDGE_SECONDS = 0.015
 """A picture that took longer to come than this had not come before it was asked for."""
 MAX_HELD = 2000
@@ -33,113 +30,6 @@ HELD_BYTES = 32 << 20
 """Of packets that wait in memory for room on the disk."""
 VAIN_CONNECTIONS = 5
 """In a row that brought nothing new; after them a segment that cannot be had is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """How long to wait before connecting again, and when a connection counts as broken.
-
-    Args:
-        first_seconds: Before the first try, doubled at each further one.
-        longest_seconds: Between two tries.
-        stall_seconds: Nothing came, or packets and no picture among them that decoding can begin
-            with: connect again.
-        stable_seconds: A connection that held so long begins the waits anew.
-        jitter: Share of a wait that is drawn at random, so that cameras that went down together
-            are not asked at once.
-    """
-
-    first_seconds: float = 1.0
-    longest_seconds: float = 30.0
-    stall_seconds: float = 10.0
-    stable_seconds: float = 60.0
-    jitter: float = 0.3
-
-    def wait_seconds(self, num_failures: int, draw: float) -> float:
-        """After so many failures in a row, at least one.
-
-        Args:
-            num_failures: Without a stable connection between them.
-            draw: Random, in [0, 1).
-        """
-        wait = min(self.longest_seconds, self.first_seconds * 2.0 ** min(num_failures - 1, 30))
-        return wait * (1 - self.jitter * draw)
-
-
-@dataclass(slots=True)
-class IngestStatus:
-    """What is known of a connection; written by one thread, read by others."""
-
-    state: State = "connecting"
-    num_packets: int = 0
-    num_bytes: int = 0
-    num_refused: int = 0
-    """Packets that the spool had no room for."""
-    num_before_keyframe: int = 0
-    """Packets that came before one that decoding can begin with."""
-    reconnects: Counter[Why] = field(default_factory=Counter)
-    last_error: str = ""
-    last_packet_at: float | None = None
-    """Seconds since the epoch."""
-    connected_at: float | None = None
-    """Likewise; `None` while it is not connected."""
-
-
-class Receiving(threading.Thread, ABC):
-    """A thread that receives, and connects again when a connection breaks.
-
-    Args:
-        name: To print.
-        spool: Where to; it is told of the end.
-        reconnect: When it breaks.
-    """
-
-    def __init__(self, name: str, spool: Spool, reconnect: Reconnect) -> None:
-        super().__init__(name=f"ingest {name}", daemon=True)
-        self._label, self._spool, self._reconnect = name, spool, reconnect
-        self._is_over = threading.Event()
-        self._random = random.Random()
-        self._loop = False
-        self.status = IngestStatus()
-
-    def run(self) -> None:
-        """Receive until told to stop, or until a file has ended."""
-        num_failures = 0
-        while not self._is_over.is_set():
-            began = time.monotonic()
-            try:
-                reason, said = self._receive()
-            except Exception as exc:  # It must go on whatever a library raises.
-                logger.error("%s: unexpected error", self._label, exc_info=exc)
-                reason, said = "broken", redacted(f"{type(exc).__name__}: {exc}")
-            if reason is None and self._loop:
-                continue
-            if reason is None:
-                break
-            self.status.connected_at = None
-            self.status.last_error = said or self.status.last_error
-            if self._is_over.is_set():
-                break
-            held = time.monotonic() - began
-            num_failures = 1 if held >= self._reconnect.stable_seconds else num_failures + 1
-            wait = self._reconnect.wait_seconds(num_failures, self._random.random())
-            logger.warning(
-                "%s: %s%s; connecting again in %.1f s",
-                self._label, reason, f" ({said})" if said else "", wait,
-            )  # fmt: skip
-            self.status.reconnects[reason] += 1
-            self.status.state = "waiting"
-            self._is_over.wait(wait)
-        self.status.state = "ended"
-        self._spool.end()
-
-    @abstractmethod
-    def _receive(self) -> tuple[Why | None, str]:
-        """One connection; why it ended (`None`: for good), and what was said."""
-
-    def hang_up(self) -> None:
-        """End at the next packet; a read that hangs ends when it times out."""
-        self._is_over.set()
 
 
 class Ingest(Receiving):
@@ -161,7 +51,7 @@ class Ingest(Receiving):
         spool: Spool,
         timekeeper: Timekeeper,
         *,
-        reconnect: Reconnect = Reconnect(),
+        reconnect: Reconnect,
         pace: Literal["real", "fast"] = "fast",
         loop: bool = False,
         refuse_after_seconds: float | None = None,
@@ -173,6 +63,9 @@ class Ingest(Receiving):
         self._again = threading.Event()
         self._waiting_since: float | None = None  # For a keyframe; `None` in a section.
         self._num_vain = 0
+        self._is_encrypted = False
+        self._place = Place.load(spool.folder)
+        self._break: tuple[Break, int] | None = None  # That is to begin a section, and its pts.
         self._held: deque[LivePacket] = deque()  # In memory, while the disk is full.
         self._held_bytes = 0
         self._edge: tuple[float, int] | None = None  # Clock, and pts of what came then.
@@ -189,12 +82,9 @@ class Ingest(Receiving):
         """One connection; why it ended (`None`: for good), and what was said."""
         self.status.state = "connecting"
         self._again.clear()
-        may_skip = self._num_vain >= VAIN_CONNECTIONS
-        self._num_vain += 1
         try:
-            connection = Connection(self._address, self._reconnect.stall_seconds, may_skip=may_skip)
+            connection = self._connect()
         except SourceError as exc:
-            self._num_vain -= 1
             return "refused", str(exc)
         with closing(connection):
             self.status.connected_at = time.time()
@@ -205,7 +95,33 @@ class Ingest(Receiving):
             except SourceError as exc:
                 return "broken", str(exc)
 
-    def _store(self, connection: Connection) -> tuple[Why | None, str]:
+    def _connect(self) -> Connection | HlsConnection:
+        stall_seconds = self._reconnect.stall_seconds
+        if self._address.kind == "hls" and not self._is_encrypted:
+            try:
+                return HlsConnection(
+                    self._address, stall_seconds, place=self._place, is_over=self._is_over,
+                    on_stored=self._note_place, on_lost=self._note_lost,
+                )  # fmt: skip
+            except EncryptedError as exc:
+                logger.warning("%s; they are read by FFmpeg", exc)
+                self._is_encrypted = True
+        may_skip = self._num_vain >= VAIN_CONNECTIONS
+        connection = Connection(self._address, stall_seconds, may_skip=may_skip)
+        self._num_vain += 1
+        return connection
+
+    def _note_place(self, place: Place) -> None:
+        if not self._held:  # What waits in memory is not stored yet.
+            self._place = place
+            place.save(self._spool.folder)
+
+    def _note_lost(self, count: int, said: str) -> None:
+        logger.warning("%s: %s", self._label, said)
+        self.status.num_lost_segments += count
+        self.status.last_error = said
+
+    def _store(self, connection: Connection | HlsConnection) -> tuple[Why | None, str]:
         seen = self._spool.last_dts if self.comes_again else None
         self._waiting_since = time.monotonic()
         for packet in self._unseen(self._packets(connection), seen):
@@ -216,15 +132,23 @@ class Ingest(Receiving):
             self._keep_pace(packet.ticks if packet.dts is None else packet.dts)
             if not self._keep(packet) and self._waiting_since is None:
                 self._waiting_since = time.monotonic()
-        if not connection.has_end:
+        if not connection.has_end and not self._is_over.is_set():
             return "ended", "the source closed the connection"
         return None, ""
 
-    def _packets(self, connection: Connection) -> Iterator[LivePacket]:
+    def _packets(self, connection: Connection | HlsConnection) -> Iterator[LivePacket]:
         """From a keyframe on; a section begins there, and where the source's times jump."""
-        for arrival in self._from_the_edge(connection.pictures()):
-            if self._waiting_since is None and self._timekeeper.is_jump(arrival.dts):
-                self._waiting_since, self._has_jumped = time.monotonic(), True
+        pictures = connection.pictures()
+        if not connection.knows_times:
+            pictures = self._from_the_edge(pictures)
+        for arrival in pictures:
+            if arrival.breaks is not None:
+                self._break = arrival.breaks, arrival.pts
+                self._waiting_since = time.monotonic()
+            elif self._waiting_since is None:
+                has_jumped = self._timekeeper.is_jump(arrival.dts)
+                if has_jumped and not connection.knows_times:
+                    self._waiting_since, self._has_jumped = time.monotonic(), True
             if self._waiting_since is not None:
                 if not arrival.coded.keyframe:
                     self._wait_for_keyframe(self._waiting_since)
@@ -274,22 +198,13 @@ class Ingest(Receiving):
                 f"{self._address.name} sent packets, and none that decoding can begin with"
             )
 
-    def _begin_section(self, connection: Connection, arrival: Arrival) -> None:
+    def _begin_section(self, connection: Connection | HlsConnection, arrival: Arrival) -> None:
         self.status.state = "up"
         if not self._append_held():  # They are of the section before.
             self.status.num_refused += len(self._held)
             self._held.clear()
             self._held_bytes = 0
-        loops = self._loop and self._timekeeper.last is not None
-        shown_at = connection.filmed_at(arrival.pts, has_jumped=self._has_jumped)
-        if shown_at is not None:
-            self._has_jumped |= self._timekeeper.is_elsewhere(arrival.pts, shown_at)
-        elif self._edge is not None:
-            shown_at = self._edge[0] - (self._edge[1] - arrival.pts) / TICKS_PER_SECOND
-        anchor = self._timekeeper.begin(
-            arrival.pts, shown_at=shown_at, loops=loops, jumped=self._has_jumped
-        )
-        self._has_jumped = False
+        anchor = self._anchor(arrival)
         last_dts = self._spool.last_dts
         number = 1 if self._spool.section is None else self._spool.section.number + 1
         self._spool.begin(
@@ -302,6 +217,30 @@ class Ingest(Receiving):
                 ),
             )
         )
+
+    def _anchor(self, arrival: Arrival) -> int:
+        """Of a section that begins with this picture."""
+        keeper, pts = self._timekeeper, arrival.pts
+        if self._break is not None:
+            (broke, since), self._break = self._break, None
+            shown_at = broke.filmed_at
+            if shown_at is not None:
+                shown_at += (pts - since) / TICKS_PER_SECOND
+            follows = broke.has_new_times and broke.follows and not broke.is_exact
+            return keeper.begin(
+                pts,
+                shown_at=shown_at,
+                loops=follows,
+                jumped=broke.has_new_times,
+                # Without a place, what was watched elsewhere is known by its time alone.
+                is_exact=broke.is_exact and self._place is None,
+            )
+        shown_at = None
+        if self._edge is not None:
+            shown_at = self._edge[0] - (self._edge[1] - pts) / TICKS_PER_SECOND
+        loops = self._loop and keeper.last is not None
+        jumped, self._has_jumped = self._has_jumped, False
+        return keeper.begin(pts, shown_at=shown_at, loops=loops, jumped=jumped)
 
     def _packet(self, arrival: Arrival) -> LivePacket:
         coded = arrival.coded

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from streamdyn.items import Block
 from streamdyn.protocols import Cursor, Position
-from streamdyn.sources.live.ingest import IngestStatus, Receiving, Reconnect
+from streamdyn.sources.live.reconnect import IngestStatus, Receiving, Reconnect
 from streamdyn.sources.live.spool import Spool
 
 

@@ -11,9 +11,9 @@ from streamdyn.items import Block
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
-from streamdyn.sources.live.ingest import Receiving, Reconnect, Why
 from streamdyn.sources.live.packets import LivePacket, Section
 from streamdyn.sources.live.receiving import SpoolReceiver
+from streamdyn.sources.live.reconnect import Receiving, Reconnect, Why
 from streamdyn.sources.live.spool import Spool, SpoolReader
 from streamdyn.sources.live.text_feeds import Feed, Place, feed_of, packed, unpacked
 from streamdyn.sources.live.urls import redacted

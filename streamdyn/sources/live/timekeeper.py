@@ -20,8 +20,6 @@ WRAP = 1 << 33
 """MPEG-TS counts 33 bits (ISO/IEC 13818-1, 2.4.3.7): 26.5 hours."""
 JUMP_SECONDS = 10.0
 """A step of the source's times that differs by more from the time that has passed is no step."""
-DRIFT_SECONDS = 60.0
-"""By which the times of an HLS stream and the dates in its playlist may differ."""
 REPEAT_SECONDS = 6 * 3600.0
 """HLS may give again what is so old: the longest playlist."""
 
@@ -53,14 +51,16 @@ class Timekeeper:
         shown_at: float | None = None,
         loops: bool = False,
         jumped: bool = False,
+        is_exact: bool = False,
     ) -> int:
         """The anchor of a section that begins with a picture of this time.
 
         Args:
             source_ticks: The source's pts, in our ticks.
             shown_at: By the clock; now if nothing else is known.
-            loops: A file that begins again: its times follow the last ones.
+            loops: What begins again, or goes on with other times: it follows what was last.
             jumped: See `is_jump`: the anchor of before is of no use.
+            is_exact: `shown_at` is to be kept to, though what was seen may come again.
         """
         self._at = None
         if loops and self.last is not None:
@@ -70,26 +70,10 @@ class Timekeeper:
         elif jumped or not (self.is_repeatable and self._goes_on(source_ticks)):
             clock = self.wall_clock() if shown_at is None else shown_at
             self.anchor = round(clock * TICKS_PER_SECOND) - source_ticks
-            if self.last is not None:
+            if self.last is not None and not is_exact:
                 self.anchor = max(self.anchor, self.last + 1 - source_ticks)
         assert self.anchor is not None
         return self.anchor
-
-    def is_elsewhere(self, source_ticks: int, filmed_at: float) -> bool:
-        """Whether a source that has begun again says that a picture is new, and of another time.
-
-        Its two clocks drift apart a little; what was seen must not become new by that.
-
-        Args:
-            source_ticks: The source's pts, in our ticks.
-            filmed_at: Seconds since the epoch.
-        """
-        if self.anchor is None or self.last is None or self.from_zero:
-            return False
-        says = filmed_at * TICKS_PER_SECOND
-        distance = source_ticks + self.anchor - says
-        distance -= round(distance / WRAP) * WRAP
-        return says > self.last and abs(distance) > DRIFT_SECONDS * TICKS_PER_SECOND
 
     def _goes_on(self, source_ticks: int) -> bool:
         if self.anchor is None or self.last is None:

@@ -45,9 +45,11 @@ def request_of(
     user, at, host = parts.netloc.rpartition("@")
     if at:
         token = base64.b64encode(unquote(user).encode()).decode()
-        headers = {"Authorization": f"Basic {token}", **headers}
         url = urlunsplit(parts._replace(netloc=host))
-    return urllib.request.Request(url, data, dict(headers), method=method)
+    request = urllib.request.Request(url, data, dict(headers), method=method)
+    if at:  # Not for another host that the server may name.
+        request.add_unredirected_header("Authorization", f"Basic {token}")
+    return request
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,6 @@ class Address:
                 "live_start_index": "-100000",
                 "seg_max_retry": "0" if may_skip else "1000000",
                 "rw_timeout": microseconds,
-                # Connections that are kept, or made ahead, are not made by `HlsFiles`.
-                "http_persistent": "0",
-                "http_multiple": "0",
             }
         elif self.kind != "file":
             options |= {"rw_timeout": microseconds} if self.kind != "device" else {}
