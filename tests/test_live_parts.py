@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamdyn.errors import ConfigError, StoreError
+from streamdyn.sources.live import spool as spool_module
 from streamdyn.sources.live.cursor import LagRule
 from streamdyn.sources.live.packets import TICKS_PER_SECOND as SECOND
 from streamdyn.sources.live.packets import LivePacket, Section
@@ -176,11 +177,22 @@ def test_a_gap_in_which_nothing_came_is_no_media_that_waits(tmp_path, open_spool
     assert spool.waiting_seconds == pytest.approx(2 + 22 / SECOND)
     spool.done(3 * SECOND)
     assert spool.waiting_seconds == pytest.approx(1 + 20 / SECOND)
+    waiting = spool.waiting_seconds
+    spool.close()
     again = open_spool(tmp_path)
     again.done(3 * SECOND)
-    assert again.waiting_seconds == spool.waiting_seconds
-    spool.done(times[-1])
-    assert spool.waiting_seconds == 0
+    assert again.waiting_seconds == waiting
+    again.done(times[-1])
+    assert again.waiting_seconds == 0
+
+
+def test_a_folder_is_one_writers_alone(tmp_path, open_spool, monkeypatch):
+    monkeypatch.setattr(spool_module, "CLAIM_SECONDS", 0.3)
+    first = open_spool(tmp_path)
+    with pytest.raises(StoreError, match="another process uses"):
+        open_spool(tmp_path)
+    threading.Timer(0.1, first.close).start()
+    open_spool(tmp_path)
 
 
 @pytest.fixture

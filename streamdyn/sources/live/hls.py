@@ -142,12 +142,11 @@ class HlsConnection:
         while not self._is_over.is_set():
             for segment in self._after(before):
                 yield from self._pictures_of(segment, before)
-                before = segment
-                place = Place.of(segment, is_dated=self._playlist.is_dated)
-                self._on_stored(place)
-                self._new_since = time.monotonic()
-                if self._is_over.is_set():
+                if self._is_over.is_set():  # It may have been given up.
                     return
+                before = segment
+                self._on_stored(Place.of(segment, is_dated=self._playlist.is_dated))
+                self._new_since = time.monotonic()
             if self._playlist.has_end:
                 return
             self._wait()
