@@ -150,7 +150,8 @@ class Rig:
             },
             # Every picture counts here: nothing is skipped under load.
             "load": {"target_lag_seconds": 3600},
-            "events": {"labels": ["none"]},
+            # The numbers are what the pictures show: each is another view.
+            "events": {"labels": ["none"], "view_changes": False},
             "retention": {"chapter_seconds": 60},
             "sinks": [
                 {"kind": "jsonl", "path": str(self.folder / "all.jsonl"), "send": "all"},

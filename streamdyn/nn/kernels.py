@@ -42,7 +42,7 @@ MAX: Final = 3
 
 def compiled(function: Function) -> Function:
     """Compile a function with numba on its first call; kept on disk for the next process."""
-    made: Any = numba.njit(fastmath=True, error_model="numpy", cache=True, nogil=True)(function)
+    made: Any = numba.njit(fastmath=True, error_model="numpy", cache=True)(function)
     return made  # type: ignore[no-any-return]
 
 
