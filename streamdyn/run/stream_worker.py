@@ -190,9 +190,7 @@ class StreamWorker:
         self._receiver: LiveReceiver | None = None
         self._load = LoadControl(task.load, task.budget, task.audit.rate)
         self._was_drained = False  # The end of what comes is of our making.
-        self._views: list[
-            tuple[Pts, Steps]
-        ] = []  # Of what was looked at in the window that is open.
+        self._views: list[tuple[Pts, Steps]] = []  # Looks of the window that is open.
         self._num_bad = 0  # Pictures in a row that could not be decoded.
         self.status = StreamStatus(task.stream, task.source.name)
 
