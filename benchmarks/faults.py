@@ -98,7 +98,9 @@ class Injected:
     def explains(self, first: float, last: float) -> bool:
         """Whether pictures shown from then to then could not be had because of it."""
         began_in_it = self.began - EARLY_SECONDS <= first <= self.ended + EARLY_SECONDS
-        return self.name in TOUCHES_MEDIA and began_in_it and last <= self.ended + RECONNECT_SECONDS
+        # A job that was killed listens again when it is up, which takes what it takes.
+        latest = self.ended + max(RECONNECT_SECONDS, self.recovered_seconds)
+        return self.name in TOUCHES_MEDIA and began_in_it and last <= latest
 
 
 class Rig:

@@ -52,6 +52,19 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A window, and what is stored with it in one transaction."""
+
+    result: WindowResult
+    checkpoint: bytes
+    """That covers it."""
+    info: SourceInfo
+    events: EventState
+    """As they stand after it."""
+    changes: Sequence[EventChange] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Retention:
     """What is kept of live streams; `None`: all.
 
@@ -261,34 +274,27 @@ class StreamPage:
         ):
             MediaSink(index, index.get(media_id)).finish("forward")
 
-    def write(
-        self,
-        result: WindowResult,
-        checkpoint: bytes,
-        info: SourceInfo,
-        events: EventState,
-        changes: Sequence[EventChange] = (),
-    ) -> None:
+    def write(self, entry: Entry) -> None:
         """Store a window, the checkpoint that covers it, events and messages, or nothing.
 
         Raises:
             StoreError: The disk is full.
         """
-        window, book = result.window, self._book
-        before, chapter = self._chapter, self._chapter_for(result, info)
+        result, window, book = entry.result, entry.result.window, self._book
+        before, chapter = self._chapter, self._chapter_for(result, entry.info)
 
         def also(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT OR REPLACE INTO streams VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     self._stream, chapter.media.id, self._hash, window.stop, int(window.pts[-1]),
-                    pickle.dumps(events, protocol=5),
+                    pickle.dumps(entry.events, protocol=5),
                 ),
             )  # fmt: skip
-            for change in changes:
+            for change in entry.changes:
                 _store_event(connection, change)
             messages = [
-                *(("event", c.id, c.as_dict()) for c in changes if "event" in book.topics),
+                *(("event", c.id, c.as_dict()) for c in entry.changes if "event" in book.topics),
                 *(
                     ("outcome", o.id, outcome_dict(o))
                     for o in result.outcomes
@@ -300,7 +306,7 @@ class StreamPage:
                 ((topic, key, json.dumps(body)) for topic, key, body in messages),
             )
 
-        chapter.write(result, checkpoint, also)
+        chapter.write(result, entry.checkpoint, also)
         self._chapter = chapter
         self.position = Position(window.stop, int(window.pts[-1]))
         if before is not None and before is not chapter:

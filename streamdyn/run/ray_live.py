@@ -13,18 +13,17 @@ its term is over once the next one has asked for the page.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from streamdyn.claims import claim
 from streamdyn.errors import ConfigError
-from streamdyn.events import EventChange, EventState
-from streamdyn.index.live_book import LiveBook, StreamPage
-from streamdyn.protocols import Position, SourceInfo
+from streamdyn.events import EventState
+from streamdyn.index.live_book import Entry, LiveBook, StreamPage
+from streamdyn.protocols import Position
 from streamdyn.run.ray_actor import ActorFacts, get
-from streamdyn.timeline import WindowResult
 
 CLAIM_SECONDS = 60.0
 """For the writer of a driver that was killed to end."""
@@ -53,7 +52,6 @@ class LiveWriter:
         self._pages: dict[str, StreamPage] = {}
         self._terms: dict[str, int] = {}
 
-    @property
     def _book(self) -> LiveBook:
         """Opened when it is asked for: an actor that fails while it is made is not made again."""
         if self._opened is None:
@@ -67,28 +65,18 @@ class LiveWriter:
 
     def facts(self) -> ActorFacts:
         """What it is and where, once the index is open."""
-        assert self._book is not None
+        self._book()
         return ActorFacts.here()
 
     def open(self, stream: str, config_hash: str, term: int) -> Opening:
         """Take up a stream; what an actor of an earlier term sends is refused from now on."""
         self._check(stream, term)
-        page = self._pages[stream] = self._book.page(stream, config_hash)
+        page = self._pages[stream] = self._book().page(stream, config_hash)
         return Opening(page.position, page.checkpoint, page.events)
 
-    def write(
-        self,
-        stream: str,
-        config_hash: str,
-        term: int,
-        result: WindowResult,
-        checkpoint: bytes,
-        info: SourceInfo,
-        events: EventState,
-        changes: Sequence[EventChange],
-    ) -> None:
+    def write(self, stream: str, config_hash: str, term: int, entry: Entry) -> None:
         """Store a window; see `StreamPage.write`."""
-        self._page(stream, config_hash, term).write(result, checkpoint, info, events, changes)
+        self._page(stream, config_hash, term).write(entry)
 
     def refresh(self, stream: str, config_hash: str, term: int) -> None:
         """See `StreamPage.refresh`."""
@@ -109,7 +97,7 @@ class LiveWriter:
         """After a restart the page is opened again, at its last window."""
         self._check(stream, term)
         if stream not in self._pages:
-            self._pages[stream] = self._book.page(stream, config_hash)
+            self._pages[stream] = self._book().page(stream, config_hash)
         return self._pages[stream]
 
     def _check(self, stream: str, term: int) -> None:
@@ -147,22 +135,16 @@ class RemotePage:
         self.position, self.checkpoint = opening.position, opening.checkpoint
         self.events = opening.events
 
-    def write(
-        self,
-        result: WindowResult,
-        checkpoint: bytes,
-        info: SourceInfo,
-        events: EventState,
-        changes: Sequence[EventChange] = (),
-    ) -> None:
+    def write(self, entry: Entry) -> None:
         """Store a window with all that belongs to it, or nothing.
 
         Raises:
             StoreError: The disk is full.
             ConfigError: Another actor watches the stream now.
         """
-        get(self._writer.write.remote(*self._key, result, checkpoint, info, events, changes))
-        self.position = Position(result.window.stop, int(result.window.pts[-1]))
+        get(self._writer.write.remote(*self._key, entry))
+        window = entry.result.window
+        self.position = Position(window.stop, int(window.pts[-1]))
 
     def refresh(self) -> None:
         """Let what is there be searched."""

@@ -62,7 +62,6 @@ class RecognizerHost:
         self._flushing: asyncio.Task[None] | None = None
         self._metrics = Metrics()
 
-    @property
     def _recognizer(self) -> Recognizer:
         """Loaded when it is asked for: an actor that fails while it is made is not made again."""
         if self._loaded is None:
@@ -73,18 +72,18 @@ class RecognizerHost:
 
     def facts(self) -> ActorFacts:
         """What it is and where, once it is loaded."""
-        assert self._recognizer is not None
+        self._recognizer()
         return ActorFacts.here()
 
     def initial_hidden(self) -> Any:
         """See `Recognizer`."""
-        return self._recognizer.initial_hidden()
+        return self._recognizer().initial_hidden()
 
     async def recognize(
         self, selection: Selection, hidden: Any
     ) -> tuple[list[Outcome], Any, Receipt]:
         """See `Recognizer`; also what it cost here: its share of the batch, and waiting."""
-        assert self._recognizer is not None  # A failure is of this request alone.
+        self._recognizer()  # A failure is of this request alone.
         answer = asyncio.get_running_loop().create_future()
         asked = _Asked(selection, hidden, answer, perf_counter())
         self._waiting.append(asked)
@@ -96,7 +95,7 @@ class RecognizerHost:
 
     async def _flush(self) -> None:
         while self._waiting:
-            if sum(len(one.selection) for one in self._waiting) < self._recognizer.batch_size:
+            if sum(len(one.selection) for one in self._waiting) < self._recognizer().batch_size:
                 await asyncio.sleep(self._wait_seconds)
             taken, self._waiting = self._waiting, []
             # Those with a state of their own cannot be put together.
@@ -121,7 +120,7 @@ class RecognizerHost:
             tuple(effort for s in selections for effort in s.efforts),
         )
         self._metrics.batch(len(joined), [began - one.since for one in group])
-        outcomes, hidden = self._recognizer.recognize(joined, group[0].hidden)
+        outcomes, hidden = self._recognizer().recognize(joined, group[0].hidden)
         ms_each = (perf_counter() - began) * 1000 / max(1, len(joined))
         answers, first = [], 0
         for selection in selections:

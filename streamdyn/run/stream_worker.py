@@ -17,7 +17,6 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -29,9 +28,10 @@ from streamdyn.checkpoint import SessionState, starting_state
 from streamdyn.clock import Pts
 from streamdyn.engine import Session
 from streamdyn.errors import ConfigError
-from streamdyn.events import VIEW_CHANGED, EventChange, EventRule, EventState, EventTracker
+from streamdyn.events import VIEW_CHANGED, EventRule, EventState, EventTracker
+from streamdyn.index.live_book import Entry
 from streamdyn.items import Selection
-from streamdyn.protocols import WHOLE_STREAM, Policy, Position, Recognizer, SourceInfo
+from streamdyn.protocols import WHOLE_STREAM, Policy, Position, Recognizer
 from streamdyn.receipt import Receipt
 from streamdyn.run.load import LoadControl, LoadRule
 from streamdyn.run.local import drive
@@ -89,14 +89,7 @@ class Page(Protocol):
     checkpoint: bytes | None
     events: EventState
 
-    def write(
-        self,
-        result: WindowResult,
-        checkpoint: bytes,
-        info: SourceInfo,
-        events: EventState,
-        changes: Sequence[EventChange] = (),
-    ) -> None:
+    def write(self, entry: Entry) -> None:
         """Store a window with all that belongs to it, or nothing."""
 
     def refresh(self) -> None:
@@ -301,7 +294,7 @@ class StreamWorker:
         if is_another_view:
             self._begin_anew(state)
         with result.receipt.timed("sink"):
-            page.write(result, checkpoint.dump(state), cursor.info, tracker.state, changes)
+            page.write(Entry(result, checkpoint.dump(state), cursor.info, tracker.state, changes))
         last_ticks = int(result.window.pts[-1])
         receiver = self._receiver
         assert receiver is not None
