@@ -198,7 +198,7 @@ def test_of_several_variants_only_the_best_is_read(tmp_path):
 
 
 def test_a_user_and_password_in_the_address_are_used_and_not_printed(tmp_path, caplog):
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, logger="streamdyn.sources.live.web")
     secret = "anna:p%40ss"
     with Playlist(tmp_path, num_segments=2, is_live=False, password="anna:p@ss") as playlist:
         playlist.cuts["00001.ts"] = 1
