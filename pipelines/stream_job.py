@@ -239,7 +239,7 @@ class StreamJob:
                 metrics.last_frame.labels(name).set(status.last_packet_at)
             if status.agreement is not None:
                 metrics.disagreement.labels(name).set(1 - status.agreement)
-            metrics.views(name, status.num_views - 1)
+            metrics.views(name, status.num_view_changes)
             metrics.lost_segments(name, status.num_lost_segments)
             for reason, count in status.reconnects.items():
                 metrics.reconnects(name, reason, count)
@@ -356,7 +356,7 @@ def _described(status: StreamStatus) -> dict[str, Any]:
         "agreement": status.agreement,
         "audits": status.num_audits,
         "events": status.num_events,
-        "view_changes": status.num_views - 1,
+        "view_changes": status.num_view_changes,
         "lost_segments": status.num_lost_segments,
         "budget_share": status.share,
         "lag_seconds": round(status.backlog_seconds, 3),

@@ -95,7 +95,7 @@ class JobMetrics:
             "streamdyn_outputs_total", "Messages that a sink took, or tries that failed.",
             "sink", "result",
         )  # fmt: skip
-        self._told: dict[tuple[str, ...], int] = {}
+        self._told: dict[tuple[Counter, tuple[str, ...]], int] = {}
         gauge("streamdyn_build_info", "The version.", "version").labels(__version__).set(1)
 
     def window(self, stored: Stored) -> None:
@@ -117,24 +117,26 @@ class JobMetrics:
 
     def reconnects(self, stream: str, reason: str, count: int) -> None:
         """Of a stream since its worker began."""
-        self._reconnects.labels(stream, reason).inc(self._more(("again", stream, reason), count))
+        self._bring_up(self._reconnects, count, stream, reason)
 
-    def views(self, stream: str, num_changes: int) -> None:
-        """Of a stream since its worker began."""
-        self._views.labels(stream).inc(self._more(("view", stream), num_changes))
+    def views(self, stream: str, count: int) -> None:
+        """Changes of a stream's view since its worker began."""
+        self._bring_up(self._views, count, stream)
 
     def lost_segments(self, stream: str, count: int) -> None:
         """Of a stream since its worker began."""
-        self._lost.labels(stream).inc(self._more(("lost", stream), count))
+        self._bring_up(self._lost, count, stream)
 
     def outputs(self, sink: str, result: str, count: int) -> None:
         """Of a sink since the job began."""
-        self._outputs.labels(sink, result).inc(self._more(("out", sink, result), count))
+        self._bring_up(self._outputs, count, sink, result)
 
-    def _more(self, key: tuple[str, ...], count: int) -> int:
+    def _bring_up(self, counter: Counter, count: int, *labels: str) -> None:
+        """By what `count` is more than when it was told last."""
+        key = counter, labels
         before, self._told[key] = self._told.get(key, 0), count
         # A worker that began anew counts from zero.
-        return count - before if count >= before else count
+        counter.labels(*labels).inc(count - before if count >= before else count)
 
     def exposition(self) -> bytes:
         """In Prometheus' text format."""

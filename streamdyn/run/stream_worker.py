@@ -145,8 +145,8 @@ class StreamStatus:
     agreement: float | None = None
     num_audits: int = 0
     num_events: int = 0
-    num_views: int = 1
-    """That the camera had since the worker began."""
+    num_view_changes: int = 0
+    """Since the worker began."""
     num_restarts: int = 0
     last_error: str = ""
     share: float = 1.0
@@ -314,7 +314,7 @@ class StreamWorker:
     def _begin_anew(self, state: SessionState) -> None:
         """The agent's state and the audits are of another view."""
         logger.warning("%s: %s; the agent begins anew", self._task.stream, VIEW_CHANGED)
-        self.status.num_views += 1
+        self.status.num_view_changes += 1
         state.policy_state, state.tally = self._task.policy.initial_state(), AuditTally()
 
     def _note_looks(self, selection: Selection) -> None:

@@ -57,8 +57,6 @@ class Connection:
         SourceError: It cannot be opened, or has no video.
     """
 
-    knows_times = False
-
     def __init__(self, address: Address, stall_seconds: float, *, may_skip: bool = False) -> None:
         self.address = address
         waits = None if address.is_file else (OPEN_SECONDS, stall_seconds)
@@ -76,6 +74,11 @@ class Connection:
         except SourceError:
             self.container.close()
             raise
+
+    @property
+    def knows_times(self) -> bool:
+        """Of a camera only the clock tells when its pictures are of."""
+        return self.address.is_file
 
     @property
     def has_end(self) -> bool:

@@ -144,15 +144,15 @@ class HlsConnection:
                 yield from self._pictures_of(segment, before)
                 if self._is_over.is_set():  # It may have been given up.
                     return
-                before = segment
-                self._on_stored(Place.of(segment, is_dated=self._playlist.is_dated))
+                before = Place.of(segment, is_dated=self._playlist.is_dated)
+                self._on_stored(before)
                 self._new_since = time.monotonic()
             if self._playlist.has_end:
                 return
             self._wait()
 
-    def _start(self) -> Segment | None:
-        """The segment before the first one to read; `None`: what comes has nothing before it."""
+    def _start(self) -> Place | None:
+        """What the first segment to read comes after; `None`: nothing before it is known."""
         place, segments = self._place, self._playlist.segments
         if place is None or not segments:
             return None
@@ -165,24 +165,23 @@ class HlsConnection:
             self._is_over.wait(min(1.0, self._stall_seconds / 4))
             self._playlist = self._reloaded()
             segments = self._playlist.segments
+        if not segments:
+            return None
         for segment in segments:
             found = Place.of(segment, is_dated=self._playlist.is_dated)
             if found.sequence == place.sequence:
-                return segment if found.is_of(place) else None
-        if not segments:
-            return None
+                return found if found.is_of(place) else None
         missed = segments[0].sequence - place.sequence - 1
         if missed:
             self._on_lost(missed, f"{missed} segments were gone before they were read")
-        # Times go on as they were where there was no discontinuity.
-        return replace(segments[0], sequence=place.sequence, run=place.run)
+        return place
 
-    def _after(self, before: Segment | None) -> Iterator[Segment]:
+    def _after(self, before: Place | None) -> Iterator[Segment]:
         for segment in self._playlist.segments:
             if not segment.is_gap and (before is None or segment.sequence > before.sequence):
                 yield segment
 
-    def _pictures_of(self, segment: Segment, before: Segment | None) -> Iterator[Arrival]:
+    def _pictures_of(self, segment: Segment, before: Place | None) -> Iterator[Arrival]:
         try:
             parameters, found = self._demuxed(segment)
         except (SourceError, av.error.FFmpegError) as exc:

@@ -163,9 +163,6 @@ class Ingest(Receiving):
         Opening takes seconds, and what came meanwhile is read in one go: the first picture that
         has to be waited for is of now.
         """
-        if self._address.is_file:  # Its times are its own.
-            yield from pictures
-            return
         held: list[Arrival] = []
         failure: SourceError | None = None
         before = time.monotonic()

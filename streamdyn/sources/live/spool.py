@@ -129,7 +129,11 @@ class Spool:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._claim = claim(folder, wait_seconds=CLAIM_SECONDS)
-            self._take_stock()
+            try:
+                self._take_stock()
+            except BaseException:
+                self._claim.close()
+                raise
         except OSError as exc:
             raise StoreError(
                 f"cannot keep packets in {folder}: {exc.strerror or exc}; name another folder"
