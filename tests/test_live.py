@@ -16,6 +16,8 @@ from streamdyn.errors import ConfigError
 from streamdyn.items import FrameSpec
 from streamdyn.protocols import Position
 from streamdyn.sources.live import Live, LivePictureCursor
+from streamdyn.sources.live.packets import LivePacket
+from streamdyn.sources.live.spool import Spool
 from streamdyn.testing.sources import check_source
 from tests.cameras import RATE, SIZE, cameras, free_port, number_in, write_units, write_video
 
@@ -106,6 +108,29 @@ def test_a_file_is_gone_on_with(video, tmp_path, where, keeps_spool):
         first = Watched(cursor)
         first.until(lambda: len(first.numbers) >= where)
     source = Live(video, pace="fast", spool=tmp_path / ("a" if keeps_spool else "b"))
+    with closing(source.open(first.position())) as cursor:
+        second = Watched(cursor).to_the_end()
+    assert first.numbers + second.numbers == list(range(200))
+
+
+def test_a_run_that_ended_with_a_gop_loses_none_of_it(video, tmp_path, monkeypatch):
+    """The last pictures of the GOP were not handed out yet, and nothing of it is read again."""
+    append, num_stored = Spool.append, 0
+
+    def append_some(spool: Spool, packet: LivePacket) -> bool:
+        nonlocal num_stored
+        if num_stored == 125:
+            time.sleep(0.2)
+            return False
+        num_stored += 1
+        return append(spool, packet)
+
+    source = Live(video, pace="fast", spool=tmp_path, max_block_items=7)
+    monkeypatch.setattr(Spool, "append", append_some)
+    with closing(source.open()) as cursor:
+        first = Watched(cursor)
+        first.until(lambda: num_stored == 125)
+    monkeypatch.undo()
     with closing(source.open(first.position())) as cursor:
         second = Watched(cursor).to_the_end()
     assert first.numbers + second.numbers == list(range(200))

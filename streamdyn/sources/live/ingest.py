@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Literal
 
 from streamdyn.errors import SourceError
@@ -304,6 +305,9 @@ class Ingest(Receiving):
                 continue
             gop = [packet] if packet.keyframe else [*gop, packet]
             if packet.dts is not None and packet.dts > last_dts:
+                if len(gop) == 1 and self._spool.section is not None:
+                    # What was begun had come to its end: nothing of it comes again.
+                    self._spool.begin(replace(self._spool.section, goes_back=False))
                 yield from gop
                 last_dts = None
             elif time.monotonic() - began > patience and not self._address.is_file:
