@@ -58,7 +58,10 @@ def test_text_keeps_the_contract_of_a_source(tmp_path: Path) -> None:
     check_source(Tokens(text="one").open, spec=SPEC)
 
 
-@given(st.text(alphabet=st.characters(), max_size=60) | st.text("ab'\u2019\u0301 .\u4e2d_\u200d"))
+@given(
+    st.text(alphabet=st.characters(), max_size=60)
+    | st.text("ab'\u2019\u0301 .\u4e2d_\u200d\u00ad\u2060\ufe0f\U0001f469\U0001f3fd\U0001f1e9")
+)
 def test_pieces_of_any_size_cut_no_token(text: str) -> None:
     for size in (1, 2, 3, 7):
         pieces = [text[start : start + size] for start in range(0, len(text), size)]
@@ -66,6 +69,24 @@ def test_pieces_of_any_size_cut_no_token(text: str) -> None:
             pair for starts, words in tokens_of(pieces) for pair in zip(starts, words, strict=True)
         ]
         assert got == split_at_once(text)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        "\u1797\u17b6\u179f\u17b6\u1781\u17d2\u1798\u17c2\u179a",  # Khmer
+        "com\u00admu\u00adni\u00adty",
+        "\u304b\u3099",
+        "\u2764\ufe0f",
+        "1\ufe0f\u20e3",
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+        "\U0001f44d\U0001f3fd",
+        "\U0001f1e9\U0001f1ea",
+        "\U0001f3f4\U000e0067\U000e0062\U000e007f",
+    ],
+)
+def test_nothing_that_is_seen_as_one_is_cut(whole: str) -> None:
+    assert split(f"a {whole} b {whole}.")[0] == ["a", whole, "b", whole, "."]
 
 
 @given(st.text("ab'9_ .-\t\n\x1c\x1f\0") | st.text(st.characters(max_codepoint=127)))

@@ -27,14 +27,14 @@ from streamdyn.previews.token import token_features
 from streamdyn.protocols import Position, SourceInfo
 from streamdyn.receipt import Receipt
 from streamdyn.registry import source
-from streamdyn.text.words import word_pattern
+from streamdyn.text.words import UNSEEN, word_pattern
 
 TIME_BASE = Fraction(1)
 PIECE = 1 << 16
 """Bytes of a file, or characters of a text, taken at once."""
 LONGEST_TOKEN = 1 << 20
 """Characters; what goes on longer is no text, and would have to be held as a whole."""
-_APOSTROPHES = ("'", "\u2019")
+_CONNECTORS = {"'", "\u2019", *UNSEEN, "\u200d"}
 
 
 @source("tokens")
@@ -288,7 +288,7 @@ class Tokenizer:
 
 
 def _unfinished(text: str, matches: Sequence[re.Match[str]]) -> int:
-    """How many tokens at the end of a piece may go on in the next: 0, 1 or 2.
+    """How many tokens at the end of a piece may go on in the next.
 
     ```
     ... cat         1: may become cats
@@ -298,8 +298,14 @@ def _unfinished(text: str, matches: Sequence[re.Match[str]]) -> int:
     """
     if not matches or matches[-1].end() < len(text):
         return 0
-    joined = len(matches) > 1 and matches[-2].end() == matches[-1].start()
-    return 2 if joined and matches[-1].group() in _APOSTROPHES else 1
+    number = 1
+    while (
+        number < len(matches)
+        and matches[-number].group() in _CONNECTORS
+        and matches[-number - 1].end() == matches[-number].start()
+    ):
+        number += 1
+    return number
 
 
 def _decoded(path: str, encoding: str) -> Generator[str, None, None]:

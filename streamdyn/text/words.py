@@ -16,7 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 PADDING_ID, UNKNOWN_ID = 0, 1
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
+_CJK = "\u3040-\u3098\u309b-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f"
+UNSEEN = "\u00ad\u2060\ufeff"
+"""Soft hyphen, word joiner and zero-width no-break space: not seen, and within a word only."""
+_FLAG = "[\U0001f1e6-\U0001f1ff]{2}"
+_TINTS = "\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
+"""Skin tones, and the letters of a region's flag."""
 
 
 class Mark(IntEnum):
@@ -63,19 +68,23 @@ class TextCoder(Protocol):
 
 @cache
 def word_pattern() -> re.Pattern[str]:
-    """A word, a single Chinese or Japanese character, or a punctuation mark.
+    """A word, a single Chinese or Japanese character, a punctuation mark or an emoji.
 
-    Marks that combine with letters belong to their word, so that no script is cut within one.
+    Marks that combine with a character belong to it, so that no script is cut within a word and no
+    emoji within a picture: UAX #29 has the rules for all characters, this for those that occur.
     """
-    marks = "".join(_ranges(c for c in range(0x300, 0x1100) if _combines(c)))
-    # Runs of letters first: a repeated choice of letter or mark takes half as long again.
-    letters = rf"[^\W{_CJK}]+"
-    word = rf"{letters}(?:[{marks}\u200c\u200d]+(?:{letters})?)*"
-    return re.compile(rf"{word}(?:['\u2019]{word})*|[^\w\s]|[{_CJK}]")
+    marks = "".join(_ranges(c for c in range(0x300, 0xE01F0) if _combines(c)))
+    # Runs of letters first, and the long list of marks only where one may be: half the time.
+    letters, is_rare = rf"[^\W{_CJK}]+", "(?=[\u00ad\u0300-\U000e01ef])"
+    more = rf"[{marks}\u200c\u200d]+(?:{letters})?|[{UNSEEN}]+{letters}"
+    word = rf"{letters}(?:{is_rare}(?:{more}))*"
+    symbol = rf"[^\w\s{UNSEEN}\u200d](?:{is_rare}[{marks}{_TINTS}]+)?"
+    emoji = rf"{_FLAG}|{symbol}(?:\u200d{symbol})*"
+    return re.compile(rf"{word}(?:['\u2019]{word})*|{emoji}|[{_CJK}][{marks}]*|[{UNSEEN}\u200d]")
 
 
 def _combines(code: int) -> bool:
-    return unicodedata.category(chr(code)) in ("Mn", "Mc")
+    return unicodedata.category(chr(code)) in ("Mn", "Mc", "Me")
 
 
 def _ranges(codes: Iterable[int]) -> list[str]:
