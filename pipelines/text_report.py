@@ -122,7 +122,7 @@ def checks(rows: Sequence[Row]) -> list[Check]:
             )
         )
         speed = row["speed"]["0.5"]["ratio_with_tokens"]
-        found.append(Check(f"{task}: {name} at 50 % at least 1.5x", f"{speed:.1f}x", speed >= 1.5))
+        found.append(Check(f"{task}: {name} at 50 % at least 1.5x", f"{speed:.2f}x", speed >= 1.5))
     return found
 
 
@@ -149,7 +149,7 @@ def _long_checks(
             f"{100 * (fifth - full):+.1f} at {point['read_rate']:.0%}",
             is_fifth and fifth >= full - 0.015,
         ),
-        Check(f"{task}: {name} at 20 % at least {least}x", f"{speed:.1f}x", speed >= least),
+        Check(f"{task}: {name} at 20 % at least {least}x", f"{speed:.2f}x", speed >= least),
     ]
     if best:
         made.append(
@@ -289,7 +289,7 @@ def _task_table(task: str, rows: Sequence[Row]) -> str:
                 _speed(speed["0.2"]),
                 _accuracy(row["capped"]["0.2"]),
                 _accuracy(points["1.0"])
-                + (f" ({points['1.0']['read_rate']:.0%})" * (points["1.0"]["read_rate"] < _WHOLE)),
+                + (f" ({points['1.0']['read_rate']:.0%})" * (points["1.0"]["read_rate"] < 0.995)),
             ]
         else:
             cells += ["1x", "", "", "", "", "", ""]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamdyn.errors import ConfigError
+from streamdyn.index.placing import write_explained
 from streamdyn.pipelines.text_card import card
 from streamdyn.pipelines.text_recipes import RECIPES, TRANSFORMER, recipe
 from streamdyn.pipelines.train_text import (
@@ -95,13 +96,18 @@ class TextRuns:
 
         Raises:
             UnknownName: There is no such row.
-            ConfigError: What is in the folder has another seed, or the row takes no rate.
+            ConfigError: What is in the folder has another seed, the row takes no rate, or the rate
+                is wrong.
         """
+        if rate is not None and (row == FULL or not recipe(row).has_target):
+            raise ConfigError(f"{row} is not trained for a rate; leave out --rate")
+        if rate is not None and not 0 < rate <= 1:
+            raise ConfigError(
+                f"--rate is the share of the tokens to train for, in (0, 1], got {rate}"
+            )
         if row == FULL:
             return self.full()
         how = recipe(row)
-        if rate is not None and not how.has_target:
-            raise ConfigError(f"{row} is not trained for a rate; leave out --rate")
 
         def train(part: Path) -> ReaderModel:
             made: ReaderModel
@@ -122,17 +128,18 @@ class TextRuns:
         """Where a trained reader is kept."""
         if row == FULL:
             return self.folder / f"{FULL}_lstm"
-        return self.folder / (row if rate is None else f"{row}@{rate:g}")
+        return self.folder / (row if rate is None else f"{row}@{rate}")
 
     def _kept(self, name: str, train: Callable[[Path], ReaderModel]) -> ReaderModel:
         folder, part = self.folder / name, self.folder / f"{name}.part"
         if not (folder / pretrained.CONFIG).exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            made = train(part)
-            facts = {**made.facts, "fold": self.fold, "command": self._command(name)}
-            made = replace(made, facts=facts)
-            pretrained.save(replace(made, card=card(made)), folder, half=True)
-            part.unlink(missing_ok=True)
+            with write_explained(folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                made = train(part)
+                facts = {**made.facts, "fold": self.fold, "command": self._command(name)}
+                made = replace(made, facts=facts)
+                pretrained.save(replace(made, card=card(made)), folder, half=True)
+                part.unlink(missing_ok=True)
         model = pretrained.load(folder)
         if model.facts.get("seed", self.seed) != self.seed:
             raise ConfigError(

@@ -60,8 +60,8 @@ class ConfigError(StreamdynError, ValueError):
 class UnknownName(ConfigError, LookupError):
     """A name that nothing answers to; lists what would have worked."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        options = sorted(known)
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        name, options = str(name), sorted(known)
         close = get_close_matches(name, options, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         super().__init__(f"no {kind} is called {name!r}{hint}; known: {', '.join(options)}")

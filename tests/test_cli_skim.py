@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 
 import pytest
@@ -106,6 +107,8 @@ def test_what_a_terminal_would_obey_is_not_printed(path):
         (("--rate", "0"), 2, "in (0, 1], got 0.0"),
         (("--rate", "0.2", "--target-tokens", "5"), 2, "rate and target_tokens are given"),
         (("--keep", "("), 2, "no regular expression"),
+        (("--keep", "a{99999999999}"), 2, "no regular expression"),
+        (("--encoding", "undefined"), 1, "undefined"),
         (("--encoding", "klingon"), 2, "no text encoding is called 'klingon'"),
         (("--encoding", "hex"), 2, "no text encoding is called 'hex'"),
         (("--json", "--highlight"), 2, "give one of them"),
@@ -116,6 +119,27 @@ def test_a_wrong_call_is_one_sentence(path, options, code, says):
     result = skim(path, *options)
     assert result.exit_code == code
     assert says in one_error(result)
+
+
+def test_the_page_does_not_take_the_place_of_the_text(path):
+    before = path.read_bytes()
+    assert "is the text itself" in one_error(skim(path, "--html", path))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("shell", "says"),
+    [
+        ("- <&-", "cannot read standard input: it is closed"),
+        ("{path} >/dev/full", "skim: No space left on device"),
+    ],
+)
+def test_streams_that_do_not_work_are_one_sentence(path, shell, says):
+    command = shlex.join([*PROGRAM, "skim", "--vectors", "hashed"])
+    line = f"{command} {shell.format(path=shlex.quote(str(path)))}"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert says in one_error(done)
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
@@ -96,6 +97,14 @@ def test_a_reader_that_knows_its_scores_beforehand_meets_the_rate_exactly() -> N
     reader = SkimReader(random_model("leap_lstm", use_state=False))
     assert reader(TEXT, rate=0.25).tokens_read == 15
     assert reader(TEXT, target_tokens=4).tokens_read == 4
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_is_the_same_in_another_process(name: str) -> None:
+    reader = SkimReader(random_model(name))
+    again = pickle.loads(pickle.dumps(reader))
+    one, other = again(TEXT, rate=0.5), reader(TEXT, rate=0.5)
+    assert (one.scores, one.kept) == (other.scores, other.kept)
 
 
 def test_one_reader_serves_many_threads() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from random_readers import READERS, random_model, random_words
 
-from streamdyn.errors import ConfigError
+from streamdyn.errors import ConfigError, ModelError, UnknownName
 from streamdyn.text.budget_knob import ReadBudget
 from streamdyn.text.reader import SkimReader
 
@@ -24,9 +26,9 @@ def test_a_rate_outside_0_to_1_is_refused(rate: float) -> None:
     ("budget", "said"),
     [
         ({"target_tokens": 0}, "target_tokens must be at least 1, got 0"),
-        ({"target_tokens": 2.0}, "target_tokens must be a number, integral, got 2.0"),
-        ({"target_tokens": True}, "target_tokens must be a number, integral, got True"),
-        ({"rate": "0.2"}, "rate must be a number, real, got '0.2'"),
+        ({"target_tokens": 2.0}, "target_tokens must be a whole number, got 2.0"),
+        ({"target_tokens": True}, "target_tokens must be a whole number, got True"),
+        ({"rate": "0.2"}, "rate must be a number, got '0.2'"),
         ({"threshold": float("nan")}, "threshold must be finite, got nan"),
         ({"rate": 0.5, "target_tokens": 3}, "rate and target_tokens are given; give one of them"),
         ({"rate": 0.5, "threshold": 1}, "rate and threshold are given; give one of them"),
@@ -59,13 +61,38 @@ def test_what_is_no_text_is_refused(text: object) -> None:
         READER(text)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="must be a str, got"):
         READER.open().feed(text)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="must be a str, got"):
+        READER.tokens(text)  # type: ignore[arg-type]
 
 
 def test_one_text_for_many_is_refused() -> None:
     with pytest.raises(ConfigError, match="texts is one str"):
         READER.pipe("w1 w2")
-    with pytest.raises(ConfigError, match="batch_size must be at least 1, got 0"):
-        READER.pipe(["w1"], batch_size=0)
+    for size in (0, 2.5, "3"):
+        with pytest.raises(ConfigError, match=f"batch_size must be a whole .*, got {size!r}"):
+            READER.pipe(["w1"], batch_size=size)  # type: ignore[arg-type]
+
+
+def test_what_names_no_model_or_part_is_refused() -> None:
+    with pytest.raises(UnknownName, match="no shipped model is called 'None'; known: "):
+        SkimReader.load(None)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a model is a ReaderModel, a name or a folder, got int"):
+        SkimReader(3)  # type: ignore[arg-type]
+    with pytest.raises(UnknownName, match=r"no policy .* is called '3'"):
+        SkimReader(READER.model, policy=3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="device must be cpu, cuda or cuda:N, got None"):
+        SkimReader(READER.model, device=None)  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"opened by SkimReader\.load"):
+        SkimReader.from_pretrained("movie-sentiment")
+    with pytest.raises(ConfigError, match="skipped in whole numbers, got None"):
+        READER.open().skip(None)  # type: ignore[arg-type]
+
+
+def test_a_model_with_an_option_its_reader_lacks_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"options of this skim_rnn on cpu are none, got \{'nope'"
+    ):
+        SkimReader(replace(READER.model, options={"nope": 1}))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +159,7 @@ def test_a_form_of_highlight_it_does_not_have_is_refused() -> None:
 
 
 def test_the_terminal_gets_the_text_but_nothing_it_would_obey() -> None:
-    shown = READER("w1\r\nw2\u00a0\u3000\u200c \x1b[2J \u202e w3").highlight()
+    shown = READER("w1\r\nw2\u00a0\u3000\u200c \x1b[2J \u202e w3\rw4").highlight()
     assert "\r" not in shown
     assert "\x1b[2J" not in shown
     assert "\u202e" not in shown

@@ -106,6 +106,20 @@ def test_a_bad_item_is_named_after_the_good_ones_were_given(batched: SkimReader,
         next(batched.pipe(["w1"], as_tuples=True, batch_size=size))  # type: ignore[call-overload]
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_texts_that_came_before_their_source_failed_are_read(
+    batched: SkimReader, size: int
+) -> None:
+    def texts() -> Iterator[str]:
+        yield from ("w1", "w2")
+        raise OSError("the disk is gone")
+
+    readings = batched.pipe(texts(), batch_size=size)
+    assert [next(readings).source, next(readings).source] == ["w1", "w2"]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(readings)
+
+
 # One text, token by token.
 
 

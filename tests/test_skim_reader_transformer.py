@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from random_readers import random_model, random_transformer
 
-from streamdyn.errors import ConfigError
+from streamdyn.errors import ConfigError, StoreError
 from streamdyn.plan import Action
 from streamdyn.text.batches import PaddedReader
 from streamdyn.text.reader import SkimReader
@@ -115,10 +116,11 @@ def test_a_caller_may_ask_for_early_exits(
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"exit_confidence": 0.0}, r"exit_confidence must be in \(0, 1\], got 0.0"),
-        ({"exit_confidence": 1.5}, r"exit_confidence must be in \(0, 1\], got 1.5"),
-        ({"patience": -1}, "patience must not be negative, got -1"),
-        ({"patient": 1}, "transkimmer on cpu are exit_confidence, patience, got patient"),
+        ({"exit_confidence": 0.0}, r"exit_confidence must be a number in \(0, 1\], got 0.0"),
+        ({"exit_confidence": 1.5}, r"exit_confidence must be a number in \(0, 1\], got 1.5"),
+        ({"exit_confidence": "x"}, r"exit_confidence must be a number in \(0, 1\], got 'x'"),
+        ({"patience": -1}, "patience must be a whole number from 0 on, got -1"),
+        ({"patient": 1}, "transkimmer on cpu are exit_confidence, patience, got {'patient"),
     ],
 )
 def test_a_wrong_option_is_refused(
@@ -128,8 +130,31 @@ def test_a_wrong_option_is_refused(
         SkimReader(reader.model, options=options)(TEXTS[0])
 
 
+@pytest.mark.parametrize("text", [*TEXTS, "severance  pay\x1c\tdoes\nnot un\u00adfold \u3000 well"])
+def test_its_tokens_fed_one_by_one_are_read_as_the_text_is(reader: SkimReader, text: str) -> None:
+    session = reader.open()
+    for token in reader.tokens(text):
+        session.feed(token)
+    one, other = session.result(), reader(text)
+    assert one.actions.tolist() == other.actions.tolist()
+    assert one.scores == other.scores
+
+
+def test_a_reader_is_the_same_in_another_process(reader: SkimReader) -> None:
+    early = SkimReader(reader.model, options={"patience": 1})
+    again = pickle.loads(pickle.dumps(early))
+    same(again(TEXTS[0]), early(TEXTS[0]), atol=0)
+    assert again.model.options == {"patience": 1}
+
+
+def test_a_snapshot_of_other_options_is_refused(reader: SkimReader) -> None:
+    stored = SkimReader(reader.model, options={"patience": 1}).open().snapshot()
+    with pytest.raises(StoreError, match=r"mode, options are .*'patience': 1"):
+        reader.open(resume_from=stored)
+
+
 def test_a_reader_without_early_heads_takes_no_exits() -> None:
-    with pytest.raises(ConfigError, match="skip_rnn on cpu are none, got exit_confidence"):
+    with pytest.raises(ConfigError, match=r"skip_rnn on cpu are none, got \{'exit_confidence"):
         SkimReader(random_model(), options={"exit_confidence": 0.9})
 
 

@@ -49,6 +49,16 @@ def test_a_read_document_can_be_stored(folder: Path) -> None:
     assert repr(again._.skim) == repr(doc._.skim)
 
 
+def test_a_part_of_a_document_has_no_reading(folder: Path) -> None:
+    doc = pipeline(folder)(TEXTS[0])
+    assert doc[1:3].as_doc(copy_user_data=True)._.skim is None
+
+
+def test_a_second_component_would_write_over_the_first_and_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"streamdyn_skim keeps its reading .* so would other"):
+        pipeline(folder).add_pipe("streamdyn_skim", name="other", config={"model": str(folder)})
+
+
 def test_a_stored_pipeline_makes_the_reader_again(folder: Path, tmp_path: Path) -> None:
     pipeline(folder, rate=0.5).to_disk(tmp_path / "nlp")
     again = spacy.load(tmp_path / "nlp")

@@ -171,6 +171,26 @@ def test_a_reader_that_is_not_trained_for_a_rate_takes_none(data: Path, tmp_path
     assert "jumper is not trained for a rate; leave out --rate" in error
 
 
+@pytest.mark.parametrize("rate", [0, 2, "nan"])
+def test_a_wrong_rate_is_told_before_anything_is_trained(
+    rate: float, data: Path, tmp_path: Path
+) -> None:
+    given = ("--data", data, "--out", tmp_path, "--rate", rate)
+    result = streamdyn("train", "text", "trec", "leap_lstm", *given)
+    assert "--rate is the share of the tokens to train for, in (0, 1]" in one_error(result)
+    assert "full is not trained for a rate" in one_error(
+        streamdyn("train", "text", "trec", "full", *given)
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    given = ("--data", data, "--out", tmp_path / "file")
+    for command in (("train", "text", "trec", "full"), ("bench", "text", "--task", "trec")):
+        assert f"cannot write {tmp_path / 'file'}" in one_error(streamdyn(*command, *given))
+
+
 def test_a_training_that_was_stopped_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,5 +217,7 @@ def test_unknown_names_are_told_at_once(data: Path, tmp_path: Path) -> None:
     assert "leap_lstm" in one_error(streamdyn("train", "text", "trec", "leap", *given))
     assert "trec" in one_error(streamdyn("train", "text", "treck", "full", *given))
     assert "leap_lstm" in one_error(streamdyn("bench", "text", "--reader", "leap", *given))
+    pair = one_error(streamdyn("bench", "text", "--task", "adding", "--reader", "jumper", *given))
+    assert "adding has no row of jumper; it has full_lstm, skip_lstm, random_lstm" in pair
     missing = one_error(streamdyn("train", "text", "imdb", "full", *given))
     assert "imdb" in missing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,10 +52,11 @@ class Rule:
     patience: int | None
 
     def __post_init__(self) -> None:
-        if self.confidence is not None and not 0 < self.confidence <= 1:
-            raise ConfigError(f"exit_confidence must be in (0, 1], got {self.confidence}")
-        if self.patience is not None and self.patience < 0:
-            raise ConfigError(f"patience must not be negative, got {self.patience}")
+        sure, patience = self.confidence, self.patience
+        if sure is not None and not (isinstance(sure, Real) and 0 < sure <= 1):
+            raise ConfigError(f"exit_confidence must be a number in (0, 1], got {sure!r}")
+        if patience is not None and not (isinstance(patience, Integral) and patience >= 0):
+            raise ConfigError(f"patience must be a whole number from 0 on, got {patience!r}")
 
     def leaves(self, batch: Batch, logits: Floats) -> npt.NDArray[np.bool_]:
         """`(B,)`: rows that need no further layer."""

@@ -31,7 +31,10 @@ Out = Annotated[
         "--out", metavar="DIR", help="Trained readers are kept here, and found the next time."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Of weights, noise and order.")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", min=0, max=2**32 - 1, help="Of weights, noise and order."),
+]
 
 
 @train_app.command("text")
@@ -55,11 +58,12 @@ def train(
     The full read is trained first, unless it is there. Ctrl-C loses the epoch it is in at most:
     the same command goes on.
     """
-    from streamdyn.pipelines.text_recipes import recipe
-    from streamdyn.pipelines.text_runs import FULL, TextRuns
+    from streamdyn.errors import UnknownName
+    from streamdyn.pipelines.bench_text import ROWS
+    from streamdyn.pipelines.text_runs import TextRuns
 
-    if reader != FULL:
-        recipe(reader)
+    if reader not in ROWS:
+        raise UnknownName("text reader", reader, ROWS)
     _one_thread()
     runs = TextRuns(task, data, out, fold=fold, seed=seed, on_epoch=_report)
     model = runs.model(reader, rate=rate)
@@ -113,7 +117,6 @@ def bench(
     One row each: accuracy, what was read, FLOPs, and wall clock against the full read. Rows are
     kept in --out as they are measured; the same command goes on with what is missing.
     """
-    from streamdyn.errors import UnknownName
     from streamdyn.pipelines import bench_sequences as generated
     from streamdyn.pipelines.bench_text import ROWS, bench_text
     from streamdyn.pipelines.row_file import RowFile
@@ -121,12 +124,7 @@ def bench(
     from streamdyn.pipelines.text_runs import TextRuns
     from streamdyn.text.tasks import TASKS
 
-    known_rows = {*ROWS, *(row.split("/")[1] for row in generated.ROWS)}
-    known_tasks = {*TASKS, *(row.split("/")[0] for row in generated.ROWS)}
-    for name in set(reader or ()) - known_rows:
-        raise UnknownName("text reader", name, sorted(known_rows))
-    for name in set(task or ()) - known_tasks:
-        raise UnknownName("text task", name, sorted(known_tasks))
+    _check_asked(task or [], reader or [])
     _one_thread()
     runs = []
     for name in [name for name in task or TASKS if name in TASKS]:
@@ -163,6 +161,28 @@ def bench(
         show(_table(name, [row for row in rows if row["task"] == name]))
     if sequences:
         show(_sequence_table(sequences))
+
+
+def _check_asked(tasks: list[str], readers: list[str]) -> None:
+    from streamdyn.errors import ConfigError, UnknownName
+    from streamdyn.pipelines import bench_sequences as generated
+    from streamdyn.pipelines.bench_text import ROWS
+    from streamdyn.text.tasks import TASKS
+
+    rows = {name: list(ROWS) for name in TASKS}
+    for row in generated.ROWS:
+        task, reader = row.split("/")
+        rows.setdefault(task, []).append(reader)
+    known = {reader for each in rows.values() for reader in each}
+    for reader in set(readers) - known:
+        raise UnknownName("text reader", reader, known)
+    for task in set(tasks) - rows.keys():
+        raise UnknownName("text task", task, rows)
+    for task in tasks:
+        if readers and not set(readers) & set(rows[task]):
+            raise ConfigError(
+                f"{task} has no row of {' or '.join(readers)}; it has {', '.join(rows[task])}"
+            )
 
 
 def _table(task: str, rows: list[dict[str, Any]]) -> Any:

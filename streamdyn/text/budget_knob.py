@@ -15,6 +15,7 @@ UNLIMITED: Final = 1 << 60
 READ_ALL: Final = -1e9
 """A knob at which every reader reads every token. Larger ones, of either sign, are cut to it."""
 _KINDS = {"rate": Real, "threshold": Real, "target_tokens": Integral}
+_NAMES = {Real: "a number", Integral: "a whole number"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,7 @@ class ReadBudget:
         for name in given:
             value, kind = getattr(self, name), _KINDS[name]
             if isinstance(value, bool) or not isinstance(value, kind):
-                raise ConfigError(
-                    f"{name} must be a number, {kind.__name__.lower()}, got {value!r}"
-                )
+                raise ConfigError(f"{name} must be {_NAMES[kind]}, got {value!r}")
         if self.rate is not None and not 0 < self.rate <= 1:
             raise ConfigError(
                 f"rate is the share of the tokens to read, in (0, 1], got {self.rate}; "

@@ -90,15 +90,14 @@ def save(model: ReaderModel, folder: str | Path, *, half: bool = False) -> None:
 
     Raises:
         ConfigError: The model cannot be stored this way.
+        OSError: The folder cannot be written.
     """
     folder = Path(folder)
     state = model.network.state_dict()
     if half and _VECTORS in state:
         state[_VECTORS], state[_FACTORS] = _in_bytes(state[_VECTORS])
     weights = {name: _stored(name, value, half) for name, value in state.items()}
-    files = {
-        WEIGHTS: safetensors.torch.save(weights),
-    }
+    files = {WEIGHTS: safetensors.torch.save(weights)}
     kind = _coder_kind(model.coder)
     if isinstance(model.coder, Vocabulary):
         files[WORDS] = _lines(model.coder.words).encode("utf-8", "surrogatepass")
@@ -185,6 +184,25 @@ def find(name: str) -> Path:
     return known[name]
 
 
+def locate(model: str | Path) -> Path:
+    """Folder of a model by the name of a shipped one or by its path.
+
+    Raises:
+        UnknownName: There is neither.
+        ConfigError: It is no name.
+    """
+    if not isinstance(model, str | Path):
+        raise ConfigError(
+            f"a model is a ReaderModel, a name or a folder, got {type(model).__name__}"
+        )
+    known = shipped()
+    if str(model) in known:
+        return known[str(model)]
+    if not Path(model).is_dir():
+        raise UnknownName("shipped model or folder", str(model), known)
+    return Path(model)
+
+
 def _sizes(network: ReaderNetwork) -> tuple[int, int]:
     """Outputs and words."""
     if isinstance(network, ReaderNetwork):
@@ -239,7 +257,8 @@ def _lines(words: tuple[str, ...]) -> str:
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
-        raise ModelError(f"there is no model in {folder}: {CONFIG} is missing; {AGAIN}")
+        known = "; shipped models are opened by SkimReader.load" * (str(folder) in shipped())
+        raise ModelError(f"there is no model in {folder}: {CONFIG} is missing; {AGAIN}{known}")
     try:
         config = json.loads(path.read_bytes())
     except ValueError as exc:

@@ -10,10 +10,11 @@ reading.label, reading.kept, reading.read_rate
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 
 import torch
 
-from streamdyn.errors import ConfigError, UnknownName
+from streamdyn.errors import ConfigError
 from streamdyn.text import pretrained
 from streamdyn.text.answer import Desk, Taken
 from streamdyn.text.batches import BatchReader, PaddedReader, RaggedExecutor, RaggedReader
@@ -48,7 +49,9 @@ class Asked(TypedDict, total=False):
 class SkimReader:
     """Answers from a part of a text, and says which part.
 
-    An empty text gets the answer of the untouched state. One reader may be used by many threads.
+    An empty text gets the answer of the untouched state. One reader may be used by many threads,
+    and sent to other processes. A transformer takes 510 word pieces of a text, the best by its
+    first gate: of a longer one it reads less than it is asked to.
 
     Args:
         model: A `ReaderModel`, the name of a shipped model, or a folder.
@@ -79,7 +82,7 @@ class SkimReader:
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         if not isinstance(model, ReaderModel):
-            model = pretrained.load(_folder(model))
+            model = pretrained.load(pretrained.locate(model))
         if policy is not None and policy != model.network.name:
             model = with_policy(model, policy)
         place = _device(device)
@@ -89,14 +92,10 @@ class SkimReader:
             raise ConfigError(
                 f"{model.network.name} reads in {' or '.join(executor.modes)} mode, not {mode!r}"
             )
+        # A GPU leaves the model's own options aside.
         known = () if place.type == "cuda" else executor.options
-        if options is None:
-            options = model.options
-        elif not options.keys() <= set(known):
-            raise ConfigError(
-                f"options of this {model.network.name} on {device} are {', '.join(known) or 'none'}"
-                f", got {', '.join(options)}"
-            )
+        if options is not None or place.type == "cpu":
+            _check_options(model.options if options is None else options, known, model, device)
         self.model = model
         """Network, vocabulary, labels and calibration."""
         self.device = device
@@ -110,7 +109,7 @@ class SkimReader:
             knob_for=lru_cache(maxsize=1024)(model.calibration.knob_for),
             choose=executor.choose if free else None,  # type: ignore[attr-defined]
             mode=mode,
-            options=options,
+            options=model.options if options is None else options,
             fingerprint=cache(lambda: _fingerprint(model.network)),
             now=now,
         )
@@ -118,7 +117,7 @@ class SkimReader:
         if place.type == "cuda":
             self._batches = PaddedReader(model.network, place)
         elif isinstance(executor, RaggedExecutor):
-            self._batches = RaggedReader(executor, options)
+            self._batches = RaggedReader(executor, self._desk.options)
 
     @classmethod
     def load(cls, name: str, *, device: str = "cpu") -> Self:
@@ -139,10 +138,19 @@ class SkimReader:
         return cls(pretrained.load(folder), device=device)
 
     def save_pretrained(self, folder: str | Path, *, half: bool = False) -> None:
-        """Write the model as a folder, as it is read here; `half` stores floats as float16."""
-        desk = self._desk
-        model = replace(self.model, mode=desk.mode, options=desk.options)
-        pretrained.save(model, folder, half=half)
+        """Write the model as a folder, as it is read here; `half` stores floats as float16.
+
+        Raises:
+            OSError: The folder cannot be written.
+        """
+        pretrained.save(self._as_read(), folder, half=half)
+
+    def __reduce__(self) -> tuple[Callable[[ReaderModel], Self], tuple[ReaderModel]]:
+        """The model and how it is read: another process compiles its own reader."""
+        return partial(type(self), device=self.device, now=self._desk.now), (self._as_read(),)
+
+    def _as_read(self) -> ReaderModel:
+        return replace(self.model, mode=self._desk.mode, options=self._desk.options)
 
     def __call__(
         self,
@@ -166,9 +174,7 @@ class SkimReader:
             ConfigError: Two budgets, a wrong one, a query, or no text.
         """
         budget = _budget(rate, threshold, target_tokens, query)
-        if not isinstance(text, str):
-            raise ConfigError(f"a text must be a str, got {type(text).__name__}")
-        return next(iter(self._read_all([text], budget)))
+        return next(iter(self._read_all([_text(text)], budget)))
 
     @overload
     def pipe(
@@ -212,13 +218,13 @@ class SkimReader:
 
         Raises:
             ConfigError: A wrong budget or batch size; or, when it is reached, an item that is no
-                text, after all items before it were given.
+                text, after all items before it were given. So is what `texts` itself raises.
         """
         budget = _budget(**asked)
         if isinstance(texts, str):
             raise ConfigError("texts is one str; read it with reader(text), or pass a list")
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_size is not None and not (isinstance(batch_size, int) and batch_size > 0):
+            raise ConfigError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
         if batch_size is None:
             batch_size = BATCH_SIZE if isinstance(texts, Sequence) else 1
         if self._batches is None:
@@ -226,8 +232,17 @@ class SkimReader:
         return self._pipe(texts, as_tuples, batch_size, budget)
 
     def tokens(self, text: str) -> list[str]:
-        """The text as the reader cuts it, token by token: what `feed` of a session takes."""
-        cut = self.model.coder.encode(text)
+        """The text token by token, as `feed` of a session takes it.
+
+        For a recurrent reader these are the tokens it reads. A transformer cuts what it is fed anew
+        and not as before within a word: for it they are what stands between white space.
+
+        Raises:
+            ConfigError: It is no text.
+        """
+        if isinstance(self._desk.executor, RaggedExecutor):
+            return re.findall("[^ \t\n\r]+", _text(text))
+        cut = self.model.coder.encode(_text(text))
         return [text[start:stop] for start, stop in zip(cut.starts, cut.stops, strict=True)]
 
     def open(self, *, resume_from: bytes | None = None, **asked: Unpack[Asked]) -> ReaderSession:
@@ -299,22 +314,22 @@ class SkimReader:
     def _pipe(
         self, texts: Iterable[Any], as_tuples: bool, batch_size: int, budget: ReadBudget
     ) -> Iterator[Any]:
-        items, num_texts, wrong = iter(texts), 0, ""
-        while not wrong:
-            batch = []
-            for item in islice(items, batch_size):
-                wrong = _wrong(item, as_tuples)
-                if wrong:
-                    break
-                batch.append(item if as_tuples else (item, None))
+        items, num_texts, failed = iter(texts), 0, None
+        while failed is None:
+            batch: list[tuple[str, Any]] = []
+            try:
+                for item in islice(items, batch_size):
+                    batch.append(_pair(item, num_texts + len(batch), as_tuples))
+            except Exception as exc:  # raised below, once what came before was read
+                failed = exc
             if batch:
                 readings = self._read_all([text for text, _ in batch], budget)
                 for reading, (_, context) in zip(readings, batch, strict=True):
                     yield (reading, context) if as_tuples else reading
                 num_texts += len(batch)
-            elif not wrong:
+            elif failed is None:
                 return
-        raise ConfigError(f"texts[{num_texts}] {wrong}")
+        raise failed
 
 
 def _budget(
@@ -331,28 +346,35 @@ def _budget(
     return ReadBudget(rate, threshold, target_tokens)
 
 
-def _wrong(item: object, as_tuples: bool) -> str:
-    """What is wrong with an item of `pipe`; empty: nothing."""
-    if as_tuples:
-        if not isinstance(item, tuple) or len(item) != 2:
-            return f"must be a tuple of a text and its context, got {type(item).__name__}"
-        item = item[0]
-    return "" if isinstance(item, str) else f"must be a str, got {type(item).__name__}"
+def _pair(item: Any, number: int, as_tuples: bool) -> tuple[str, Any]:
+    """An item of `pipe` as a text and its context."""
+    if not as_tuples:
+        return _text(item, f"texts[{number}]"), None
+    if not isinstance(item, tuple) or len(item) != 2:
+        raise ConfigError(
+            f"texts[{number}] must be a tuple of a text and its context, got {type(item).__name__}"
+        )
+    return _text(item[0], f"texts[{number}]"), item[1]
 
 
-def _folder(model: str | Path) -> Path:
-    known = pretrained.shipped()
-    if model in known:
-        return known[str(model)]
-    if Path(model).is_dir():
-        return Path(model)
-    raise UnknownName("shipped model or folder", str(model), known)
+def _text(given: object, name: str = "a text") -> str:
+    if not isinstance(given, str):
+        raise ConfigError(f"{name} must be a str, got {type(given).__name__}")
+    return given
+
+
+def _check_options(options: object, known: Sequence[str], model: ReaderModel, device: str) -> None:
+    if not isinstance(options, Mapping) or not options.keys() <= set(known):
+        raise ConfigError(
+            f"options of this {model.network.name} on {device} are {', '.join(known) or 'none'}, "
+            f"got {options!r}"
+        )
 
 
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
-    except RuntimeError as exc:
+    except (RuntimeError, TypeError) as exc:
         raise ConfigError(f"device must be cpu, cuda or cuda:N, got {name!r}") from exc
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"device must be cpu, cuda or cuda:N, got {name!r}")

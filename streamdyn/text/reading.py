@@ -117,7 +117,7 @@ def _terminal(text: str, action: Action) -> str:
     if not text:
         return ""
     # Control characters of the text would reach the terminal.
-    shown = _OBEYED.sub("\ufffd", text.replace("\r\n", "\n"))
+    shown = _OBEYED.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
     code = {Action.PROCESS: "1", Action.PARTIAL: "4"}.get(action, "2")
     return f"\x1b[{code}m{shown}\x1b[0m"
 

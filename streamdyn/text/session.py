@@ -30,7 +30,7 @@ from streamdyn.text.network import Ids
 from streamdyn.text.reading import Reading
 from streamdyn.text.words import PADDING_ID, TextCoder, Tokens
 
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,8 @@ class ReaderSession:
         Raises:
             ConfigError: One of them would have been looked at, or the session was ended.
         """
+        if not isinstance(num_tokens, int):
+            raise ConfigError(f"tokens are skipped in whole numbers, got {num_tokens!r}")
         after = self.position + num_tokens
         if num_tokens < 0 or (after > self.skip_until and not self.stopped):
             raise ConfigError(
@@ -151,6 +153,7 @@ class ReaderSession:
             "format": SNAPSHOT_FORMAT,
             "fingerprint": self._desk.fingerprint(),
             "mode": self._desk.mode,
+            "options": dict(self._desk.options),
             "budget": asdict(self._budget),
             "words": self._words,
             "seconds": self._seconds,
@@ -172,14 +175,15 @@ class ReaderSession:
         Raises:
             StoreError: It is damaged, or another reader wrote it.
         """
-        wanted = SNAPSHOT_FORMAT, desk.fingerprint(), desk.mode
+        wanted = SNAPSHOT_FORMAT, desk.fingerprint(), desk.mode, dict(desk.options)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].tobytes())
-                held = facts["format"], facts["fingerprint"], facts["mode"]
+                parts = ("format", "fingerprint", "mode", "options")
+                held = tuple(facts.get(name) for name in parts)
                 if held != wanted:
                     raise StoreError(
-                        "the snapshot was written by another reader: format, weights and mode are "
+                        f"the snapshot was written by another reader: {', '.join(parts)} are "
                         f"{held}, not {wanted}; open it with the reader that wrote it"
                     )
                 session = cls(desk, ReadBudget(**facts["budget"]))

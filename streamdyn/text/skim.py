@@ -171,7 +171,7 @@ def _compiled(keep: Pattern | Iterable[Pattern] | None) -> list[re.Pattern[str]]
             raise ConfigError(f"keep takes regular expressions as str, got {pattern!r}")
         try:
             compiled.append(re.compile(pattern))
-        except re.error as exc:
+        except (re.error, OverflowError, RecursionError) as exc:
             raise ConfigError(f"keep={pattern!r} is no regular expression: {exc}") from exc
     return compiled
 

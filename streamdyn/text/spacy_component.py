@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from streamdyn.errors import MissingExtra
+from streamdyn.errors import ConfigError, MissingExtra
 from streamdyn.text.reading import Reading
 from streamdyn.text.words import Tokens
 
@@ -28,6 +28,8 @@ except ImportError as exc:
 
 NAME = "streamdyn_skim"
 _ARRAYS = ("ids", "starts", "stops")
+_LENGTH = "length"
+"""Characters of the text that was read: a document that was cut since has other offsets."""
 _FIELDS = ("actions", "label", "scores", "reads", "stop_index", "flops", "seconds")
 
 
@@ -89,12 +91,21 @@ def make_component(
         rate: Share of the tokens to read in full, in (0, 1].
         threshold: The reader's own knob.
         target_tokens: Tokens to read in full.
+
+    Raises:
+        ConfigError: A wrong budget, or the pipeline has such a component.
     """
     from streamdyn.text.budget_knob import ReadBudget
     from streamdyn.text.reader import SkimReader
 
     # A wrong budget is told here, not at the first document.
     ReadBudget(rate, threshold, target_tokens)
+    others = [other for other in nlp.component_names if nlp.get_pipe_meta(other).factory == NAME]
+    if others:
+        raise ConfigError(
+            f"{others[0]} keeps its reading in doc._.skim, and so would {name}; a pipeline has one "
+            f"{NAME}, and another reader is called on doc.text"
+        )
     # Refused by spaCy where somebody else's attribute has the name.
     if not (Doc.has_extension("skim") and reading_of in Doc.get_extension("skim")):
         Doc.set_extension("skim", getter=reading_of)
@@ -104,9 +115,9 @@ def make_component(
 
 
 def reading_of(doc: Doc) -> Reading | None:
-    """The reading of a document; `None`: the component has not seen it."""
+    """The reading of a document; `None`: the component has not seen it, or not all of this text."""
     held = doc.user_data.get(NAME)
-    if held is None:
+    if held is None or held[_LENGTH] != len(doc.text):
         return None
     tokens = Tokens(*(held[name] for name in _ARRAYS))
     return Reading(doc.text, tokens, **{name: held[name] for name in _FIELDS})
@@ -115,5 +126,7 @@ def reading_of(doc: Doc) -> Reading | None:
 def _marked(doc: Doc, reading: Reading) -> Doc:
     # Plain data, so that a document can still be stored and sent to another process.
     held = {name: getattr(reading.tokens, name) for name in _ARRAYS}
-    doc.user_data[NAME] = held | {name: getattr(reading, name) for name in _FIELDS}
+    doc.user_data[NAME] = (
+        held | {_LENGTH: len(doc.text)} | {name: getattr(reading, name) for name in _FIELDS}
+    )
     return doc
