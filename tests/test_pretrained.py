@@ -140,6 +140,16 @@ def test_a_config_that_makes_no_sense_is_refused(
         SkimReader.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("name", ["cell", "pooling"])
+def test_a_network_of_a_kind_there_is_not_is_refused(folder: Path, name: str) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["network"]["spec"][name] = "tree"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=f"no {name} is called 'tree'; known: "):
+        SkimReader.from_pretrained(folder)
+
+
 @pytest.mark.parametrize("change", ["shape", "missing", "strange", "no safetensors"])
 def test_weights_that_do_not_fit_are_refused(folder: Path, change: str) -> None:
     weights = safetensors.torch.load_file(folder / "model.safetensors")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from streamdyn.errors import ConfigError
+from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.nn import kernels
 from streamdyn.nn.cells import EMPTY_MAXIMUM, Cell, CellKind
 from streamdyn.nn.gates import Sampling
@@ -42,6 +42,11 @@ class NetworkSpec:
     pooling: Pooling = "all"
     """`last`: the label is read off the last state. `all`: last, mean and maximum."""
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, known in (("cell", get_args(CellKind)), ("pooling", get_args(Pooling))):
+            if getattr(self, name) not in known:
+                raise UnknownName(name, getattr(self, name), known)
 
     @property
     def num_features(self) -> int:

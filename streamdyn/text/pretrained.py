@@ -153,7 +153,7 @@ def load(folder: str | Path) -> ReaderModel:
             mode=config["defaults"]["mode"],
             options=config["defaults"]["options"],
             facts=config["facts"],
-            card=card.read_text("utf-8") if card.exists() else "",
+            card=card.read_text("utf-8") if card.is_file() else "",
         )
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as exc:
         raise ModelError(
