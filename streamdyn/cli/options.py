@@ -19,7 +19,7 @@ class Propagation(StrEnum):
     FORWARD = "forward"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 In = Annotated[Path, typer.Option("--in", metavar="FILE", help="The index to read.")]
 Clips = Annotated[
     Path,
