@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import cache, lru_cache, partial
 from hashlib import sha256
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack, overload
 
@@ -223,7 +224,7 @@ class SkimReader:
         budget = _budget(**asked)
         if isinstance(texts, str):
             raise ConfigError("texts is one str; read it with reader(text), or pass a list")
-        if batch_size is not None and not (isinstance(batch_size, int) and batch_size > 0):
+        if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size > 0):
             raise ConfigError(f"batch_size must be a whole number from 1 on, got {batch_size!r}")
         if batch_size is None:
             batch_size = BATCH_SIZE if isinstance(texts, Sequence) else 1

@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral
 from typing import Self
 
 import numpy as np
@@ -119,7 +120,7 @@ class ReaderSession:
         Raises:
             ConfigError: One of them would have been looked at, or the session was ended.
         """
-        if not isinstance(num_tokens, int):
+        if not isinstance(num_tokens, Integral):
             raise ConfigError(f"tokens are skipped in whole numbers, got {num_tokens!r}")
         after = self.position + num_tokens
         if num_tokens < 0 or (after > self.skip_until and not self.stopped):
