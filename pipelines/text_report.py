@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamdyn.index.placing import put_in_place
+from streamdyn.pipelines.bench_sequences import ROWS as _SEQUENCES
 from streamdyn.pipelines.bench_sequences import plot_number_prediction
 from streamdyn.pipelines.bench_text import ROWS, exit_key
 from streamdyn.pipelines.checks import Check, check_table
@@ -48,6 +49,7 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         StoreError: A file cannot be written.
     """
     rows = pooled_rows(rows)
+    sequences = sorted(sequences, key=lambda row: _SEQUENCES.index(f"{row['task']}/{row['row']}"))
     gain = page.with_name(f"{page.stem}_length.png")
     if any("lengths" in row for row in sequences):
         plot_number_prediction(sequences, gain)
