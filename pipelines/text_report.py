@@ -283,6 +283,7 @@ def _task_table(task: str, rows: Sequence[Row]) -> str:
         ]
         if "points" in row:
             points, speed = row["points"], row["speed"]
+            most = f"{points['1.0']['read_rate']:.0%}"
             cells += [
                 _speed(speed["as_trained"]),
                 _accuracy(points["0.5"]) + f" ({points['0.5']['read_rate']:.0%})",
@@ -290,8 +291,7 @@ def _task_table(task: str, rows: Sequence[Row]) -> str:
                 _accuracy(points["0.2"]) + f" ({points['0.2']['read_rate']:.0%})",
                 _speed(speed["0.2"]),
                 _accuracy(row["capped"]["0.2"]),
-                _accuracy(points["1.0"])
-                + (f" ({points['1.0']['read_rate']:.0%})" * (points["1.0"]["read_rate"] < 0.995)),
+                _accuracy(points["1.0"]) + f" ({most})" * (most != "100%"),
             ]
         else:
             cells += ["1x", "", "", "", "", "", ""]

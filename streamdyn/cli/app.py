@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import traceback
 from typing import Annotated, Any
@@ -42,19 +41,17 @@ class Commands(TyperGroup):
         """Run the command; errors of ours leave as exit codes."""
         try:
             return super().invoke(ctx)
-        except StreamdynError as exc:
+        except BrokenPipeError:
+            # Whoever reads the output has left: typer ends the command.
+            raise
+        except (StreamdynError, OSError) as exc:
             if ctx.params.get("debug"):
                 typer.echo(traceback.format_exc(), err=True)
-            complain(str(exc))
+            if isinstance(exc, StreamdynError):
+                complain(str(exc))
+            else:
+                complain(f"{exc.filename or ctx.invoked_subcommand}: {exc.strerror or exc}")
             raise typer.Exit(2 if isinstance(exc, ConfigError) else 1) from exc
-        except OSError as exc:
-            # Whoever reads the output may leave: typer ends the command then.
-            if exc.errno == errno.EPIPE:
-                raise
-            if ctx.params.get("debug"):
-                typer.echo(traceback.format_exc(), err=True)
-            complain(f"{exc.filename or ctx.invoked_subcommand}: {exc.strerror or exc}")
-            raise typer.Exit(1) from exc
         except KeyboardInterrupt as exc:
             complain("stopped by Ctrl-C")
             raise typer.Exit(STOPPED) from exc

@@ -95,8 +95,9 @@ class SkimReader:
             )
         # A GPU leaves the model's own options aside.
         known = () if place.type == "cuda" else executor.options
+        chosen = model.options if options is None else options
         if options is not None or place.type == "cpu":
-            _check_options(model.options if options is None else options, known, model, device)
+            _check_options(chosen, known, model, device)
         self.model = model
         """Network, vocabulary, labels and calibration."""
         self.device = device
@@ -110,7 +111,7 @@ class SkimReader:
             knob_for=lru_cache(maxsize=1024)(model.calibration.knob_for),
             choose=executor.choose if free else None,  # type: ignore[attr-defined]
             mode=mode,
-            options=model.options if options is None else options,
+            options=chosen,
             fingerprint=cache(lambda: _fingerprint(model.network)),
             now=now,
         )
@@ -118,7 +119,7 @@ class SkimReader:
         if place.type == "cuda":
             self._batches = PaddedReader(model.network, place)
         elif isinstance(executor, RaggedExecutor):
-            self._batches = RaggedReader(executor, self._desk.options)
+            self._batches = RaggedReader(executor, chosen)
 
     @classmethod
     def load(cls, name: str, *, device: str = "cpu") -> Self:

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -151,10 +151,7 @@ class ReaderSession:
         """Where the reading stands, for `reader.open(resume_from=…)`; arrays and JSON, no code."""
         self._check_open()
         facts = {
-            "format": SNAPSHOT_FORMAT,
-            "fingerprint": self._desk.fingerprint(),
-            "mode": self._desk.mode,
-            "options": dict(self._desk.options),
+            **_written_by(self._desk),
             "budget": asdict(self._budget),
             "words": self._words,
             "seconds": self._seconds,
@@ -176,16 +173,16 @@ class ReaderSession:
         Raises:
             StoreError: It is damaged, or another reader wrote it.
         """
-        wanted = SNAPSHOT_FORMAT, desk.fingerprint(), desk.mode, dict(desk.options)
+        wanted = _written_by(desk)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 facts = json.loads(arrays["facts"].tobytes())
-                parts = ("format", "fingerprint", "mode", "options")
-                held = tuple(facts.get(name) for name in parts)
+                held = {name: facts.get(name) for name in wanted}
                 if held != wanted:
                     raise StoreError(
-                        f"the snapshot was written by another reader: {', '.join(parts)} are "
-                        f"{held}, not {wanted}; open it with the reader that wrote it"
+                        f"the snapshot was written by another reader: {', '.join(wanted)} are "
+                        f"{tuple(held.values())}, not {tuple(wanted.values())}; open it with the "
+                        "reader that wrote it"
                     )
                 session = cls(desk, ReadBudget(**facts["budget"]))
                 session._words, session._seconds = facts["words"], facts["seconds"]
@@ -261,6 +258,16 @@ class TokenStream:
     def result(self) -> Reading:
         """End the text after the tokens pulled so far and answer."""
         return self.session.result()
+
+
+def _written_by(desk: Desk) -> dict[str, Any]:
+    """What a snapshot and the reader that resumes it must have in common."""
+    return {
+        "format": SNAPSHOT_FORMAT,
+        "fingerprint": desk.fingerprint(),
+        "mode": desk.mode,
+        "options": dict(desk.options),
+    }
 
 
 def _joined(words: list[str | None], coder: TextCoder) -> tuple[str, Tokens]:

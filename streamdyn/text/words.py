@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -73,7 +74,9 @@ def word_pattern() -> re.Pattern[str]:
     Marks that combine with a character belong to it, so that no script is cut within a word and no
     emoji within a picture: UAX #29 has the rules for all characters, this for those that occur.
     """
-    marks = "".join(_ranges(c for c in range(0x300, 0xE01F0) if _combines(c)))
+    # Between the two there are ideographs, and planes that have no characters yet.
+    codes = chain(range(0x300, 0x20000), range(0xE0100, 0xE01F0))
+    marks = "".join(_ranges(c for c in codes if _combines(c)))
     # Runs of letters first, and the long list of marks only where one may be: half the time.
     letters, is_rare = rf"[^\W{_CJK}]+", "(?=[\u00ad\u0300-\U000e01ef])"
     more = rf"[{marks}\u200c\u200d]+(?:{letters})?|[{UNSEEN}]+{letters}"
