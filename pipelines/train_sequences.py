@@ -13,23 +13,21 @@ the task, and batches are of 64, so that a training takes minutes of one core.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
-from streamdyn.errors import ConfigError, ModelError, UnknownName
+from streamdyn.errors import ConfigError, ModelError
 from streamdyn.learning.evaluation import Evaluation, evaluate
 from streamdyn.learning.examples import Examples
-from streamdyn.learning.recipe import Recipe
 from streamdyn.learning.trainer import EpochReport, Trainer
-from streamdyn.nn.cells import CellKind
+from streamdyn.pipelines.sequence_recipes import NUM_VALUES, SequenceRecipe, sequence_recipe
 from streamdyn.registry import parts
 from streamdyn.text.network import NetworkSpec, ReaderNetwork
 from streamdyn.text.sequences import (
@@ -41,8 +39,6 @@ from streamdyn.text.sequences import (
 )
 
 OnEpoch = Callable[[str, EpochReport], None]
-NUM_VALUES = 100
-"""Numbers of p[p[0]], whatever the length."""
 DIGITS_WIDTH = 4
 """Pixels a step: 100 steps a digit."""
 _TESTED = 1 << 20
@@ -87,86 +83,6 @@ TASKS: dict[str, SequenceTask] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One training; the next one goes on with its weights."""
-
-    recipe: Recipe
-    examples: int = 20_000
-    length: int | None = None
-    """`None`: the length that is tested."""
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceRecipe:
-    """How a row of the table is trained."""
-
-    reader: str
-    stages: tuple[Stage, ...]
-    cell: CellKind = "lstm"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the network's constructor."""
-    start: str = ""
-    """Row of the same task whose weights it starts from."""
-    forget_bias: float | None = None
-    """Of the forget gates of an LSTM, before it is trained; `None`: as torch draws it."""
-
-
-_WHOLE = Recipe(estimator="greedy", longest=1 << 30, learning_rate=5e-3, weight_decay=0.0)
-_SKIP = replace(_WHOLE, estimator="straight_through", learning_rate=2e-3, anneal=0.3)
-_JUMP = replace(
-    _WHOLE, estimator="reinforce", batch_size=256, policy_weight=1.0, entropy_weight=0.1
-)
-
-
-def _rows(
-    full: Stage, skip: Stage, random: Stage | None = None, *, forget_bias: float | None = None
-) -> dict[str, SequenceRecipe]:
-    rows = {}
-    for cell in ("lstm", "gru"):
-        start = f"full_{cell}"
-        bias = forget_bias if cell == "lstm" else None
-        rows[start] = SequenceRecipe("full", (full,), cell, forget_bias=bias)
-        rows[f"skip_{cell}"] = SequenceRecipe("skip_rnn", (skip,), cell, start=start)
-        if random is not None:
-            # More than the skip readers may read.
-            rows[f"random_{cell}"] = SequenceRecipe("random", (random,), cell, {"rate": 0.6}, start)
-    return rows
-
-
-RECIPES: dict[str, dict[str, SequenceRecipe]] = {
-    "number_prediction": {
-        # Short sequences come first: with a tenth of the jumps, a right one is drawn soon.
-        "lstm_jump": SequenceRecipe(
-            "lstm_jump",
-            tuple(
-                Stage(replace(_JUMP, epochs=epochs), 100_000, length)
-                for length, epochs in ((10, 2), (30, 2), (100, 4))
-            ),
-            options={"read_size": 1, "max_jump": NUM_VALUES - 1, "max_jumps": 1},
-        )
-    },
-    "adding": _rows(
-        Stage(replace(_WHOLE, epochs=5)),
-        # The error to lose is about a thousandth.
-        Stage(replace(_SKIP, epochs=12, target_rate=0.57, cost_step=1e-4, cost_gain=0.01)),
-        Stage(replace(_WHOLE, epochs=2, learning_rate=2e-3)),
-    ),
-    "frequency": _rows(
-        Stage(replace(_WHOLE, epochs=5)),
-        Stage(replace(_SKIP, epochs=8, target_rate=0.23)),
-        # Without it an LSTM has forgotten the beginning, and half the digits are mistaken.
-        forget_bias=1.0,
-    ),
-    "digits": _rows(
-        Stage(replace(_WHOLE, epochs=20)),
-        Stage(replace(_SKIP, epochs=8, target_rate=0.3)),
-        forget_bias=1.0,
-    ),
-}
-"""Task → row → how it is trained."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceReader:
     """A trained reader."""
@@ -174,19 +90,6 @@ class SequenceReader:
     network: ReaderNetwork
     seconds: float
     """Of training, its start's not included."""
-
-
-def sequence_recipe(task: str, row: str) -> SequenceRecipe:
-    """How a row is trained.
-
-    Raises:
-        UnknownName: There is no such task, or no such row in it.
-    """
-    if task not in RECIPES:
-        raise UnknownName("sequence task", task, RECIPES)
-    if row not in RECIPES[task]:
-        raise UnknownName(f"row of {task}", row, RECIPES[task])
-    return RECIPES[task][row]
 
 
 def train_sequence(
@@ -204,7 +107,7 @@ def train_sequence(
 
     Args:
         task: Of `TASKS`.
-        row: Of `RECIPES[task]`.
+        row: Of `sequence_recipes.RECIPES[task]`.
         recipe: In place of the row's own.
         start: Trained network of the row that the recipe starts from.
         digits: File of the task `digits`.
@@ -232,8 +135,7 @@ def train_sequence(
             raise ConfigError(
                 f"{task}: {row} starts from {how.start}; train it and give it as start"
             )
-        # The start has no gates.
-        network.load_state_dict(start.state_dict(), strict=False)
+        network.start_from(start)
     seconds = 0.0
     for number, stage in enumerate(how.stages):
         length = stage.length or TASKS[task].length

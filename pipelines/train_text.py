@@ -139,12 +139,7 @@ def train_reader(
     chosen, how = sizes(prepared.task.name), recipe(row)
     options = {**how.options, **chosen.options.get(row, {})}
     network = _fresh(how.reader or row, full.network.spec, seed, options)
-    wanted = network.state_dict()
-    known = {k: v for k, v in full.network.state_dict().items() if k in wanted}
-    # The large layer of hm_rnn has other inputs.
-    network.load_state_dict(
-        {k: v for k, v in known.items() if v.shape == wanted[k].shape}, strict=False
-    )
+    network.start_from(full.network)
     if row in prepared.importance:
         network.load_state_dict(
             {"importance": torch.from_numpy(prepared.importance[row])}, strict=False

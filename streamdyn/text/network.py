@@ -116,6 +116,14 @@ class ReaderNetwork(nn.Module):
         rest = {key: value for key, value in config.items() if key != "spec"}
         return cls(NetworkSpec(**config["spec"]), **rest)
 
+    def start_from(self, other: nn.Module) -> None:
+        """Take over the weights and buffers of the same name and shape; the rest stays."""
+        own = self.state_dict()
+        known = {k: v for k, v in other.state_dict().items() if k in own}
+        self.load_state_dict(
+            {k: v for k, v in known.items() if v.shape == own[k].shape}, strict=False
+        )
+
     def vectors(self, inputs: Tensor) -> Tensor:
         """`(B, T)` ids or `(B, T, E)` vectors as `(B, T, E)`."""
         out: Tensor = self.dropout(inputs if self.embed is None else self.embed(inputs))
