@@ -22,6 +22,7 @@ from streamdyn.pipelines.sequence_recipes import (
     Stage,
     sequence_recipe,
 )
+from streamdyn.pipelines.text_report import write_page
 from streamdyn.pipelines.train_sequences import (
     TASKS,
     SequenceReader,
@@ -31,6 +32,7 @@ from streamdyn.pipelines.train_sequences import (
     train_sequence,
     unseen,
 )
+from streamdyn.registry import parts
 
 ROWS = ["adding/full_lstm", "adding/skip_lstm", "number_prediction/lstm_jump"]
 
@@ -97,6 +99,52 @@ def test_a_row_tells_what_was_executed(tmp_path: Path) -> None:
     assert row["tokens_touched"] == pytest.approx(12 * found.read_rate)
     assert row["met"] is (row["share_of_variance"] < 0.01 and row["read_rate"] <= 0.6)
     assert 0 < row["speed"]["ratio_min"] <= row["speed"]["ratio"] <= row["speed"]["ratio_max"]
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_every_reader_that_needs_no_words_has_a_recipe_that_trains_it(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_words = {"transkimmer", "idf"}
+    assert {how.reader for how in RECIPES[task].values()} == set(parts("reader")) - needs_words
+    known = TASKS[task]
+    small = replace(known, spec=replace(known.spec, hidden_size=12), length=12)
+    monkeypatch.setitem(TASKS, task, small)
+    digits = tmp_path / "digits.npz"
+    generator = np.random.default_rng(0)
+    np.savez(digits, x=generator.integers(0, 256, (40, 4, 8), np.uint8), y=np.arange(40) % 10)
+    found = {}
+    for row, how in RECIPES[task].items():
+        tiny = replace(shortened(how), start=how.start and "full")
+        start = found.get(how.start)
+        assert (start is None) is (not how.start)
+        network = train_sequence(task, row, recipe=tiny, start=start, digits=digits).network
+        assert network.name == how.reader
+        executed = evaluate_sequence(task, network, count=4, digits=digits)
+        assert 0 < executed.read_rate + executed.partial_rate <= 2
+        found[row] = network
+
+
+@pytest.mark.usefixtures("small")
+def test_the_page_shows_each_row_and_the_gain_of_those_that_jump(tmp_path: Path) -> None:
+    wanted = ["number_prediction/lstm_shuttle", "adding/hm_rnn", "number_prediction/lstm_jump"]
+    rows = bench.bench_sequences(tmp_path, rows=wanted)
+    write_page([], tmp_path / "page.md", rows)
+    page = (tmp_path / "page.md").read_text()
+    lines = page.splitlines()
+    table = [line.split(" | ")[:3] for line in lines if line.startswith(("| num", "| add"))]
+    assert table[:3] == [
+        ["| number_prediction", "lstm_jump", "lstm"],
+        ["| number_prediction", "lstm_shuttle", "lstm"],
+        ["| adding", "hm_rnn", "lstm"],
+    ]
+    hm_rnn = next(line for line in lines if "hm_rnn" in line)
+    assert f"| {rows[1]['read_rate']:.0%} | {rows[1]['partial_rate']:.0%} | 12.0 |" in hm_rnn
+    assert page.count("page_length.png") == 1
+    assert "| number_prediction, lstm_shuttle: tokens | accuracy | tokens read | speed |" in page
+    assert "| number_prediction: lstm_shuttle | " in page
+    assert "adding: hm_rnn" not in page  # no target
+    assert (tmp_path / "page_length.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def without_clock(row: dict[str, Any]) -> dict[str, Any]:
