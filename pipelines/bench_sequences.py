@@ -18,7 +18,6 @@ from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.index.placing import write_explained
 from streamdyn.learning.evaluation import Evaluation
 from streamdyn.pipelines.bench_text import full_read, ratios
-from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.row_file import Row, RowFile
 from streamdyn.pipelines.sequence_recipes import FEW_READS, RECIPES, sequence_recipe
 from streamdyn.pipelines.train_sequences import (
@@ -140,8 +139,8 @@ def paired(network: ReaderNetwork, inputs: Sequence[np.ndarray[Any, Any]]) -> Ro
     """Time of the full read over the executed one: `ratio` with its least and greatest round."""
     executor = network.executor()
     with torch.random.fork_rng(devices=[]):
+        # The cell of hm_rnn has other inputs; the time depends on sizes alone.
         whole: ReaderNetwork = parts("reader")["full"](network.spec).eval()
-    whole.start_from(network)
 
     def read(x: np.ndarray[Any, Any]) -> None:
         state = executor.start()
@@ -165,46 +164,6 @@ def paired(network: ReaderNetwork, inputs: Sequence[np.ndarray[Any, Any]]) -> Ro
         mine.append(own)
         theirs.append(other)
     return ratios(mine, theirs, len(inputs))
-
-
-def plot_number_prediction(rows: Iterable[Row], target: Path) -> None:
-    """Wall-clock gain of p[p[0]] against the length, on logarithmic axes.
-
-    Raises:
-        StoreError: The file cannot be written.
-    """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panel = plt.subplots(figsize=(6.5, 4.5), layout="constrained")
-    for row in rows:
-        points = row.get("lengths", [])
-        lengths = [point["length"] for point in points]
-        low, mid, high = (
-            [point["speed"][key] for point in points] for key in ("ratio_min", "ratio", "ratio_max")
-        )
-        if points:
-            panel.plot(lengths, mid, marker="o", markersize=4, label=row["row"])
-            panel.fill_between(lengths, low, high, alpha=0.25)
-            for length, ratio in zip(lengths, mid, strict=True):
-                panel.annotate(
-                    f"{ratio:.3g}x", (length, ratio), xytext=(4, -12), textcoords="offset points",
-                    fontsize=8,
-                )  # fmt: skip
-    panel.axhline(1, color="0.5", linewidth=0.8)
-    panel.set(
-        xscale="log",
-        yscale="log",
-        xlabel="numbers in the sequence",
-        ylabel="times faster than a full read by nn.LSTM",
-        title="p[p[0]]: at most two numbers read, whatever the length",
-    )
-    panel.margins(x=0.12)
-    panel.grid(alpha=0.3, which="both")
-    panel.legend()
-    save_plot(figure, target)
 
 
 def _kept(

@@ -9,7 +9,7 @@ the same sizes for a recurrent reader, the same MiniLM with all its layers for t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -251,3 +251,10 @@ def ratios(own: Sequence[float], full: Sequence[float], count: int) -> Row:
         "ms": 1e3 * median(own) / count,
         "full_ms": 1e3 * median(full) / count,
     }
+
+
+def speed_text(entry: Mapping[str, float]) -> str:
+    """What `ratios` gives, for a table; with the time of cutting into tokens where it is there."""
+    read = f"{entry['ratio']:.1f}x ({entry['ratio_min']:.1f} to {entry['ratio_max']:.1f})"
+    whole = entry.get("ratio_with_tokens")
+    return read if whole is None else f"{read}; {whole:.1f}x"

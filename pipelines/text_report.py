@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from streamdyn.index.placing import put_in_place
-from streamdyn.pipelines.bench_sequences import ROWS as _SEQUENCES
-from streamdyn.pipelines.bench_sequences import plot_number_prediction
-from streamdyn.pipelines.bench_text import ROWS, exit_key
+from streamdyn.pipelines.bench_text import ROWS, exit_key, speed_text
 from streamdyn.pipelines.checks import Check, check_table
 from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.row_file import Row
+from streamdyn.pipelines.sequence_report import sequence_checks, sequence_section
 from streamdyn.pipelines.text_recipes import FAMILIES, RECIPES, TRANSFORMER
 from streamdyn.pipelines.text_runs import FULL
 
@@ -49,12 +48,8 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         StoreError: A file cannot be written.
     """
     rows = pooled_rows(rows)
-    sequences = sorted(sequences, key=lambda row: _SEQUENCES.index(f"{row['task']}/{row['row']}"))
-    gain = page.with_name(f"{page.stem}_length.png")
-    if any("lengths" in row for row in sequences):
-        plot_number_prediction(sequences, gain)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    picture = page.with_suffix(".png")
+    picture, gain = page.with_suffix(".png"), page.with_name(f"{page.stem}_length.png")
     if rows:
         plot_curves(rows, picture)
     parts = [
@@ -74,9 +69,9 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
         "speed. Targets count the tokens' time, and a fifth is up to 21 %.",
         *([f"![accuracy against read rate]({picture.name})"] if rows else []),
         *(_task_table(task, [row for row in rows if row["task"] == task]) for task in tasks),
-        *([_sequence_tables(sequences, gain.name)] if sequences else []),
+        *([sequence_section(sequences, gain)] if sequences else []),
         "## Targets",
-        check_table([*checks(rows), *_sequence_checks(sequences)]),
+        check_table([*checks(rows), *sequence_checks(sequences)]),
     ]
     with put_in_place(page) as part:
         part.write_text("\n\n".join(parts) + "\n", "utf-8")
@@ -285,11 +280,11 @@ def _task_table(task: str, rows: Sequence[Row]) -> str:
             points, speed = row["points"], row["speed"]
             most = f"{points['1.0']['read_rate']:.0%}"
             cells += [
-                _speed(speed["as_trained"]),
+                speed_text(speed["as_trained"]),
                 _accuracy(points["0.5"]) + f" ({points['0.5']['read_rate']:.0%})",
-                _speed(speed["0.5"]),
+                speed_text(speed["0.5"]),
                 _accuracy(points["0.2"]) + f" ({points['0.2']['read_rate']:.0%})",
-                _speed(speed["0.2"]),
+                speed_text(speed["0.2"]),
                 _accuracy(row["capped"]["0.2"]),
                 _accuracy(points["1.0"]) + f" ({most})" * (most != "100%"),
             ]
@@ -323,75 +318,10 @@ def _exits(row: Row) -> list[str]:
     ]
     for confidence, point in row["exits"].items():
         less = full["flops"] / point["flops"]
-        speed = _speed(row["speed"][exit_key(confidence)])
+        speed = speed_text(row["speed"][exit_key(confidence)])
         lines.append(f"| {confidence} | {_accuracy(point)} | {less:.1f}x | {speed} |")
     return lines
 
 
-def _sequence_tables(rows: Sequence[Row], picture: str) -> str:
-    lines = [
-        "## Generated sequences",
-        "",
-        "| task | reader | cell | score | ± | read | partly | tokens | speed | training |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cells = [
-            row["task"],
-            row["row"],
-            row["cell"],
-            f"{row['score']:.4g}",
-            f"{row['standard_error']:.2g}",
-            f"{row['read_rate']:.0%}",
-            f"{row['partial_rate']:.0%}",
-            f"{row['tokens_touched']:.1f}",
-            _speed(row["speed"]),
-            f"{row['training_seconds']:.0f} s",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "The score is the accuracy; of adding, the mean squared error (variance 1/6). *tokens*: "
-        "read in full or partly. transkimmer, idf and label_odds have no row: the first reads word "
-        "pieces, the others go by how rare or telling a word is, and here inputs are vectors, or "
-        "numbers that are all as frequent. A sentence of jumper and a clause of structural_jump "
-        "are five tokens.",
-    ]
-    by_length = [row for row in rows if "lengths" in row]
-    if by_length:
-        lines += ["", f"![gain against length]({picture})"]
-    for row in by_length:
-        lines += [
-            "",
-            f"| {row['task']}, {row['row']}: tokens | accuracy | tokens read | speed |",
-            "|---|---|---|---|",
-        ]
-        for point in row["lengths"]:
-            lines.append(
-                f"| {point['length']:,} | {100 * point['score']:.1f} "
-                f"± {100 * point['standard_error']:.1f} | {point['tokens_touched']:.1f} "
-                f"| {_speed(point['speed'])} |"
-            )
-    return "\n".join(lines)
-
-
-def _sequence_checks(rows: Sequence[Row]) -> list[Check]:
-    return [
-        Check(
-            f"{row['task']}: {row['row']}",
-            f"{row['score']:.4g} at {row['read_rate']:.0%}",
-            row["met"],
-        )
-        for row in rows
-        if row["met"] is not None
-    ]
-
-
 def _accuracy(entry: Mapping[str, float]) -> str:
     return f"{100 * entry['accuracy']:.1f} ± {100 * entry['standard_error']:.1f}"
-
-
-def _speed(entry: Mapping[str, float]) -> str:
-    read = f"{entry['ratio']:.1f}x ({entry['ratio_min']:.1f} to {entry['ratio_max']:.1f})"
-    whole = entry.get("ratio_with_tokens")
-    return read if whole is None else f"{read}; {whole:.1f}x"

@@ -6,8 +6,9 @@ reader = train_sequence("adding", "skip_lstm", start=full.network)
 evaluate_sequence("adding", reader.network).read_rate
 ```
 
-Differs from Skip RNN's paper (arXiv:1708.06834): a reader starts from a full read that has learned
-the task, and batches are of 64, so that a training takes minutes of one core.
+Differs from Skip RNN's paper (arXiv:1708.06834): but for jumps to p[0], a reader starts from a
+full read that has learned the task, and batches are of 64 to 256, so that a training takes minutes
+of one core.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def train_sequence(
         on_epoch: Told the row and stage, and the report of an epoch.
 
     Raises:
-        ConfigError: The recipe starts from another row and `start` is missing.
+        ConfigError: The recipe starts from another row and `start` is missing, or of other sizes.
     """
     how = recipe or sequence_recipe(task, row)
     spec = replace(TASKS[task].spec, cell=how.cell)
@@ -135,6 +136,8 @@ def train_sequence(
             raise ConfigError(
                 f"{task}: {row} starts from {how.start}; train it and give it as start"
             )
+        if start.spec != spec:
+            raise ConfigError(f"{task}: {row} starts from sizes {spec}, got {start.spec}")
         network.start_from(start)
     seconds = 0.0
     for number, stage in enumerate(how.stages):

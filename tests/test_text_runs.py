@@ -217,7 +217,7 @@ def test_unknown_names_are_told_at_once(data: Path, tmp_path: Path) -> None:
     assert "leap_lstm" in one_error(streamdyn("train", "text", "trec", "leap", *given))
     assert "trec" in one_error(streamdyn("train", "text", "treck", "full", *given))
     assert "leap_lstm" in one_error(streamdyn("bench", "text", "--reader", "leap", *given))
-    pair = one_error(streamdyn("bench", "text", "--task", "adding", "--reader", "jumper", *given))
-    assert "adding has no row of jumper; it has full_lstm, skip_lstm, random_lstm" in pair
+    pair = one_error(streamdyn("bench", "text", "--task", "adding", "--reader", "idf", *given))
+    assert "adding has no row of idf; it has full_lstm, skip_lstm, full_gru" in pair
     missing = one_error(streamdyn("train", "text", "imdb", "full", *given))
     assert "imdb" in missing

@@ -218,6 +218,7 @@ def _sequence_table(rows: list[dict[str, Any]]) -> Any:
             row["row"],
             f"{row['score']:.4g}",
             percent(row["read_rate"]),
+            percent(row["partial_rate"]),
             f"{row['tokens_touched']:.1f}",
             f"{row['speed']['ratio']:.1f}x",
             {True: "met", False: "missed", None: ""}[row["met"]],
@@ -226,7 +227,7 @@ def _sequence_table(rows: list[dict[str, Any]]) -> Any:
     ]
     return table(
         "generated sequences (score: accuracy, or the mean squared error of adding)",
-        "task", "reader", ">score", ">read", ">tokens", ">speed", "target",
+        "task", "reader", ">score", ">read", ">partly", ">tokens", ">speed", "target",
         rows=cells,
     )  # fmt: skip
 

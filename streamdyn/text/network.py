@@ -117,7 +117,10 @@ class ReaderNetwork(nn.Module):
         return cls(NetworkSpec(**config["spec"]), **rest)
 
     def start_from(self, other: nn.Module) -> None:
-        """Take over the weights and buffers of the same name and shape; the rest stays."""
+        """Take over the weights and buffers of the same name and shape; the rest stays.
+
+        Gates have none in a full read, and the large layer of hm_rnn has other inputs.
+        """
         own = self.state_dict()
         known = {k: v for k, v in other.state_dict().items() if k in own}
         self.load_state_dict(
