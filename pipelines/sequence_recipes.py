@@ -50,9 +50,9 @@ class SequenceRecipe:
 _WHOLE = Recipe(estimator="greedy", longest=1 << 30, learning_rate=5e-3, weight_decay=0.0)
 _READ = replace(_WHOLE, epochs=2, learning_rate=2e-3)
 _SKIP = replace(_WHOLE, estimator="straight_through", learning_rate=2e-3, anneal=0.3)
-# Straight-through also where the papers take Gumbel-softmax: with its noise, skim_rnn learned to read
-# a random fifth of a wave, of which nothing is left when it is executed. By the pull to the target
-# that Skip RNN gets, vcrnn broke down: 78 % of the waves.
+# Straight-through also where the papers take Gumbel-softmax: with its noise, skim_rnn learned to
+# read a random fifth of a wave, of which nothing is left when it is executed. By the pull to the
+# target that Skip RNN gets, vcrnn broke down: 78 % of the waves.
 _GATED = replace(_SKIP, anneal=0.7, cost_gain=1.0, learning_rate=1e-3)
 # The cost comes in early: a policy that has learned to read everything draws nothing else.
 _DRAWN = replace(
