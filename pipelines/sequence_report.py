@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from streamdyn.pipelines.bench_sequences import ROWS
@@ -12,15 +12,18 @@ from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.row_file import Row
 
 
-def sequence_section(rows: Iterable[Row], plot: Path) -> str:
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Rows as `ROWS` has them; those that an earlier version measured come last."""
+    places = {name: place for place, name in enumerate(ROWS)}
+    return sorted(rows, key=lambda row: places.get(f"{row['task']}/{row['row']}", len(places)))
+
+
+def sequence_section(rows: Sequence[Row], plot: Path) -> str:
     """Tables of the rows, in Markdown; where some have lengths, `plot` is drawn as well.
 
     Raises:
         StoreError: The plot cannot be written.
     """
-    places = {name: place for place, name in enumerate(ROWS)}
-    # Rows that an earlier version measured come last.
-    rows = sorted(rows, key=lambda row: places.get(f"{row['task']}/{row['row']}", len(places)))
     lines = [
         "## Generated sequences",
         "",
@@ -101,11 +104,12 @@ def _plot_gain(rows: Iterable[Row], target: Path) -> None:
         )
         panel.plot(lengths, mid, marker="o", markersize=4, label=row["row"])
         panel.fill_between(lengths, low, high, alpha=0.25)
-        # One above its line, the next below.
+        # Below the first line, above the next.
+        side, offset = ("right", (-4, 5)) if number % 2 else ("left", (4, -12))
         for length, ratio in zip(lengths, mid, strict=True):
             panel.annotate(
-                f"{ratio:.3g}x", (length, ratio), xytext=(4, -12 + 18 * (number % 2)),
-                textcoords="offset points", fontsize=8, color=f"C{number}",
+                f"{ratio:.3g}x", (length, ratio), xytext=offset, textcoords="offset points",
+                ha=side, fontsize=8, color=f"C{number}",
             )  # fmt: skip
     panel.axhline(1, color="0.5", linewidth=0.8)
     panel.set(

@@ -14,7 +14,7 @@ from streamdyn.pipelines.bench_text import ROWS, exit_key, speed_text
 from streamdyn.pipelines.checks import Check, check_table
 from streamdyn.pipelines.plots import save_plot
 from streamdyn.pipelines.row_file import Row
-from streamdyn.pipelines.sequence_report import sequence_checks, sequence_section
+from streamdyn.pipelines.sequence_report import in_order, sequence_checks, sequence_section
 from streamdyn.pipelines.text_recipes import FAMILIES, RECIPES, TRANSFORMER
 from streamdyn.pipelines.text_runs import FULL
 
@@ -47,7 +47,7 @@ def write_page(rows: Sequence[Row], page: Path, sequences: Sequence[Row] = ()) -
     Raises:
         StoreError: A file cannot be written.
     """
-    rows = pooled_rows(rows)
+    rows, sequences = pooled_rows(rows), in_order(sequences)
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     picture, gain = page.with_suffix(".png"), page.with_name(f"{page.stem}_length.png")
     if rows:
