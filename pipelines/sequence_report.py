@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from streamdyn.pipelines.bench_sequences import ROWS
+from streamdyn.pipelines.bench_sequences import ROUNDS, ROWS
 from streamdyn.pipelines.bench_text import speed_text
 from streamdyn.pipelines.checks import Check
 from streamdyn.pipelines.plots import save_plot
@@ -47,10 +47,10 @@ def sequence_section(rows: Sequence[Row], plot: Path) -> str:
     lines += [
         "",
         "The score is the accuracy; of adding, the mean squared error (variance 1/6). *tokens*: "
-        "read in full or partly, again what is read again; *speed* is of 7 rounds. transkimmer, "
-        "idf and label_odds have no row: the first reads word pieces, the others go by how rare or "
-        "telling a word is, and here inputs are vectors, or numbers that are all equally frequent. "
-        "A sentence of jumper and a clause of structural_jump are five tokens.",
+        f"read in full or partly, again what is read again; *speed* is of {ROUNDS} rounds. "
+        "transkimmer, idf and label_odds have no row: the first reads word pieces, the others go "
+        "by how rare or telling a word is, and here inputs are vectors, or numbers that are all "
+        "equally frequent. A sentence of jumper and a clause of structural_jump are five tokens.",
     ]
     by_length = [row for row in rows if "lengths" in row]
     if by_length:

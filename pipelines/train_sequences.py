@@ -30,7 +30,7 @@ from streamdyn.learning.examples import Examples
 from streamdyn.learning.trainer import EpochReport, Trainer
 from streamdyn.pipelines.sequence_recipes import NUM_VALUES, SequenceRecipe, sequence_recipe
 from streamdyn.registry import parts
-from streamdyn.text.network import NetworkSpec, ReaderNetwork
+from streamdyn.text.network import NetworkSpec, ReaderNetwork, fresh_network
 from streamdyn.text.sequences import (
     Sequences,
     adding,
@@ -122,9 +122,7 @@ def train_sequence(
     """
     how = recipe or sequence_recipe(task, row)
     spec = replace(TASKS[task].spec, cell=how.cell)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network: ReaderNetwork = parts("reader")[how.reader](spec, **how.options)
+    network = fresh_network(how.reader, spec, seed, how.options)
     if how.forget_bias is not None:
         size = spec.hidden_size
         with torch.no_grad():

@@ -8,7 +8,7 @@ model = train_reader(prepared, "skim_rnn", train_full(prepared))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,8 +21,7 @@ from streamdyn.learning.examples import Examples
 from streamdyn.learning.recipe import Recipe
 from streamdyn.learning.trainer import EpochReport, Trainer
 from streamdyn.pipelines.text_recipes import recipe, sizes
-from streamdyn.registry import parts
-from streamdyn.text.network import NetworkSpec, ReaderNetwork
+from streamdyn.text.network import NetworkSpec, ReaderNetwork, fresh_network
 from streamdyn.text.pretrained import ReaderModel
 from streamdyn.text.tasks import Split, Task, load_task
 from streamdyn.text.vectors import label_importance, log_count_ratio, wordllama_vectors
@@ -103,7 +102,7 @@ def train_full(
         cell=cell,  # type: ignore[arg-type]
         dropout=chosen.dropout,
     )
-    network = _fresh("full", spec, seed, {})
+    network = fresh_network("full", spec, seed)
     assert network.embed is not None
     with torch.no_grad():
         network.embed.weight.copy_(torch.from_numpy(prepared.table))
@@ -138,7 +137,7 @@ def train_reader(
     """
     chosen, how = sizes(prepared.task.name), recipe(row)
     options = {**how.options, **chosen.options.get(row, {})}
-    network = _fresh(how.reader or row, full.network.spec, seed, options)
+    network = fresh_network(how.reader or row, full.network.spec, seed, options)
     network.start_from(full.network)
     if row in prepared.importance:
         network.load_state_dict(
@@ -175,13 +174,6 @@ def facts(task: Task, reports: list[EpochReport], seed: int) -> dict[str, Any]:
         "alarms": [str(alarm) for report in reports for alarm in report.alarms],
         "seed": seed,
     }
-
-
-def _fresh(name: str, spec: NetworkSpec, seed: int, options: Mapping[str, Any]) -> ReaderNetwork:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network: ReaderNetwork = parts("reader")[name](spec, **options)
-    return network
 
 
 def _run(

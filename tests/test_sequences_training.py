@@ -144,6 +144,9 @@ def test_the_page_shows_each_row_and_the_gain_of_those_that_jump(tmp_path: Path)
     assert "| number_prediction: lstm_shuttle | " in page
     assert "adding: hm_rnn" not in page  # no target
     assert (tmp_path / "page_length.png").read_bytes()[:4] == b"\x89PNG"
+    of_an_earlier_version = rows[1] | {"row": "random_lstm"}
+    write_page([], tmp_path / "page.md", [of_an_earlier_version, *rows])
+    assert (tmp_path / "page.md").read_text().index("random_lstm") > page.index("hm_rnn")
 
 
 def without_clock(row: dict[str, Any]) -> dict[str, Any]:
@@ -258,6 +261,7 @@ def test_a_target_is_met_only_by_all_it_asks_for() -> None:
     assert bench.is_met("adding", "skip_gru", solved | {"read_rate": 0.61}) is False
     assert bench.is_met("adding", "skip_gru", solved | {"share_of_variance": 0.01}) is False
     assert bench.is_met("adding", "random", solved) is False
+    assert bench.is_met("adding", "random_gru", solved) is False
     assert bench.is_met("adding", "full_gru", solved) is None
     assert bench.is_met("frequency", "skip_lstm", {"score": 0.991, "read_rate": 0.25}) is True
     assert bench.is_met("frequency", "skip_lstm", {"score": 0.99, "read_rate": 0.25}) is False

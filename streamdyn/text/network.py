@@ -19,6 +19,7 @@ from streamdyn.errors import ConfigError, UnknownName
 from streamdyn.nn import kernels
 from streamdyn.nn.cells import EMPTY_MAXIMUM, Cell, CellKind
 from streamdyn.nn.gates import Sampling
+from streamdyn.registry import parts
 from streamdyn.text.budget_knob import UNLIMITED
 
 Floats = npt.NDArray[np.float32]
@@ -146,6 +147,16 @@ class ReaderNetwork(nn.Module):
     def executor(self) -> Executor:
         """The compiled reader with the weights as they are now."""
         raise NotImplementedError
+
+
+def fresh_network(
+    name: str, spec: NetworkSpec, seed: int = 0, options: Mapping[str, Any] | None = None
+) -> ReaderNetwork:
+    """The network of a registered reader with weights drawn by `seed`; no other draws change."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: ReaderNetwork = parts("reader")[name](spec, **(options or {}))
+    return network
 
 
 @dataclass(slots=True)
